@@ -1,0 +1,228 @@
+//! The access-log line of a [`Record`]: json, gcp (Cloud Logging's `httpRequest`) or text.
+//! Appends to a buffer the caller owns; writes nothing anywhere.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::log::Format;
+use super::{Origin, Record};
+
+/// Appends one line, with its line feed.
+pub fn line(buffer: &mut Vec<u8>, format: &Format, now: SystemTime, record: &Record<'_>) {
+    let start = buffer.len();
+    let done = match format {
+        Format::Json => serde_json::to_writer(&mut *buffer, &Json::from(now, record)).is_ok(),
+        Format::Gcp { project } => {
+            serde_json::to_writer(&mut *buffer, &Gcp::from(now, record, project.as_deref())).is_ok()
+        }
+        Format::Text => text(buffer, now, record).is_ok(),
+    };
+    if done {
+        buffer.push(b'\n');
+    } else {
+        // Writing to memory cannot fail; were a value unprintable, no half line may stay.
+        buffer.truncate(start);
+    }
+}
+
+const fn level(record: &Record<'_>) -> &'static str {
+    if record.status >= 500 { "error" } else { "info" }
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    ts: String,
+    level: &'static str,
+    msg: &'static str,
+    method: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
+    status: u16,
+    handler: &'a str,
+    handler_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<&'static str>,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_ms: Option<f64>,
+    bytes_in: usize,
+    bytes_out: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_ip: Option<IpAddr>,
+    host: &'a str,
+    scheme: &'static str,
+    proto: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referer: Option<&'a str>,
+    request_id: &'a str,
+    trace_id: &'a str,
+    span_id: &'a str,
+    sampled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_addr: Option<&'a str>,
+    retries: u32,
+    origin: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+impl<'a> Json<'a> {
+    fn from(now: SystemTime, record: &Record<'a>) -> Self {
+        Self {
+            ts: humantime::format_rfc3339_millis(now).to_string(),
+            level: level(record),
+            msg: "request",
+            method: record.method,
+            path: record.path,
+            query: record.query,
+            status: record.status,
+            handler: record.handler,
+            handler_type: record.handler_type,
+            login: record.login,
+            duration_ms: millis(record.duration),
+            queue_ms: record.queue.map(millis),
+            upstream_ms: record.upstream.map(millis),
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            client_ip: record.client,
+            peer_ip: record.peer,
+            host: record.host,
+            scheme: record.scheme,
+            proto: record.proto,
+            user_agent: record.user_agent,
+            referer: record.referer,
+            request_id: record.request_id,
+            trace_id: record.trace_id,
+            span_id: record.span_id,
+            sampled: record.sampled,
+            worker: record.worker,
+            upstream_addr: record.upstream_addr,
+            retries: record.retries,
+            origin: record.origin.as_str(),
+            reason: record.reason.map(super::Reason::as_str),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Gcp<'a> {
+    severity: &'static str,
+    time: String,
+    message: String,
+    #[serde(rename = "httpRequest")]
+    http_request: HttpRequest<'a>,
+    #[serde(rename = "logging.googleapis.com/trace")]
+    trace: String,
+    #[serde(rename = "logging.googleapis.com/spanId")]
+    span: &'a str,
+    #[serde(rename = "logging.googleapis.com/trace_sampled")]
+    sampled: bool,
+    #[serde(rename = "logging.googleapis.com/labels")]
+    labels: Labels<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpRequest<'a> {
+    request_method: &'a str,
+    request_url: String,
+    request_size: String,
+    status: u16,
+    response_size: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referer: Option<&'a str>,
+    latency: String,
+    protocol: &'static str,
+}
+
+#[derive(Serialize)]
+struct Labels<'a> {
+    handler: &'a str,
+    origin: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    request_id: &'a str,
+}
+
+impl<'a> Gcp<'a> {
+    fn from(now: SystemTime, record: &Record<'a>, project: Option<&str>) -> Self {
+        let severity = match record.status {
+            500.. => "ERROR",
+            _ if record.login.is_some() => "NOTICE",
+            _ => "INFO",
+        };
+        let query = record.query.map(|query| format!("?{query}")).unwrap_or_default();
+        Self {
+            severity,
+            time: humantime::format_rfc3339_millis(now).to_string(),
+            message: format!("{} {}{query} {}", record.method, record.path, record.status),
+            http_request: HttpRequest {
+                request_method: record.method,
+                request_url: format!("{}://{}{}{query}", record.scheme, record.host, record.path),
+                request_size: record.bytes_in.to_string(),
+                status: record.status,
+                response_size: record.bytes_out.to_string(),
+                user_agent: record.user_agent,
+                remote_ip: record.client,
+                referer: record.referer,
+                latency: format!("{:.6}s", record.duration.as_secs_f64()),
+                protocol: record.proto,
+            },
+            trace: match project {
+                Some(project) => format!("projects/{project}/traces/{}", record.trace_id),
+                None => record.trace_id.to_owned(),
+            },
+            span: record.span_id,
+            sampled: record.sampled,
+            labels: Labels {
+                handler: record.handler,
+                origin: record.origin.as_str(),
+                reason: record.reason.map(super::Reason::as_str),
+                worker: record.worker.map(|worker| worker.to_string()),
+                request_id: record.request_id,
+            },
+        }
+    }
+}
+
+fn text(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::Result<()> {
+    let Record { method, path, status, .. } = record;
+    write!(buffer, "{} {status} {method} ", humantime::format_rfc3339_millis(now))?;
+    // Pingora accepts only printable bytes and UTF-8 here, but a terminal must never be steered by a path.
+    write!(buffer, "{}", path.escape_debug())?;
+    if let Some(query) = record.query {
+        write!(buffer, "?{}", query.escape_debug())?;
+    }
+    write!(buffer, " {:.1}ms {}", record.duration.as_secs_f64() * 1e3, record.origin.as_str())?;
+    match (record.origin, record.worker, record.reason) {
+        (_, _, Some(reason)) => write!(buffer, " ({})", reason.as_str())?,
+        (Origin::App, Some(worker), _) => write!(buffer, " worker={worker}")?,
+        _ => {}
+    }
+    if let Some(client) = record.client {
+        write!(buffer, " {client}")?;
+    }
+    Ok(())
+}
