@@ -1,0 +1,86 @@
+//! What one routing decision costs, and that 200 handlers cost no more than twice what 5 do.
+//!
+//! Plain `std`: the best of several rounds, since noise only ever adds. Fails when the promise is broken.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Instant;
+
+use compat_proxy::appyaml::{self, App};
+use compat_proxy::route::{Decision, Facts, Look, UrlMap};
+
+const ROUNDS: usize = 15;
+const REQUESTS: usize = 20_000;
+
+/// What apps have: directories, single files, patterns with groups, admin pages, and a catch-all.
+fn app(first: usize, count: usize) -> App {
+    let mut text = String::from("runtime: python27\nthreadsafe: true\nhandlers:\n");
+    for number in first..first + count {
+        let _ = match number % 5 {
+            0 => writeln!(text, "- url: /static{number}\n  static_dir: static/{number}"),
+            1 => writeln!(text, "- url: /page{number}/(\\d+)/?\n  script: page{number}.app"),
+            2 => writeln!(text, "- url: /admin{number}/.*\n  script: admin.app\n  login: admin"),
+            3 => writeln!(text, "- url: /(img|css){number}/(.*\\.(gif|png|css))$\n  static_files: \\1/\\2\n  upload: .*"),
+            _ => writeln!(text, "- url: /api/v{number}/[a-z]+/[^/]+\n  script: api.app"),
+        };
+    }
+    let loaded = appyaml::load(Path::new("app.yaml"), &mut |_| Ok(text.clone().into_bytes()));
+    loaded.app.unwrap_or_else(|| panic!("the benchmark's app.yaml is wrong: {:?}", loaded.problems))
+}
+
+/// `count` handlers and a catch-all. A file may hold 100, so more come from several.
+fn map(count: usize) -> UrlMap {
+    let mut whole = app(0, count.min(90));
+    for first in (90..count).step_by(90) {
+        whole.handlers.extend(app(first, (count - first).min(90)).handlers);
+    }
+    let catch_all = appyaml::load(Path::new("app.yaml"), &mut |_| {
+        Ok(b"runtime: python27\nthreadsafe: true\nhandlers:\n- url: /.*\n  script: main.app\n".to_vec())
+    });
+    whole.handlers.extend(catch_all.app.into_iter().flat_map(|app| app.handlers));
+    UrlMap::compile(&whole).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn decide<'m>(map: &'m UrlMap, path: &str) -> Decision<'m, ()> {
+    let facts = Facts { https: true, path: path.as_bytes(), query: None };
+    map.decide(&facts, &mut |_, _| Look::Found(()))
+}
+
+/// Nanoseconds for one decision.
+fn cost(map: &UrlMap, path: &str) -> f64 {
+    let round = || {
+        let start = Instant::now();
+        for _ in 0..REQUESTS {
+            black_box(decide(black_box(map), black_box(path)));
+        }
+        start.elapsed().as_secs_f64() * 1e9 / REQUESTS as f64
+    };
+    (0..ROUNDS).map(|_| round()).fold(f64::INFINITY, f64::min)
+}
+
+fn main() {
+    let paths = [
+        ("catch-all", "/foo/bar"),
+        ("long catch-all", "/a/rather/long/path/of/the/kind/that/old/apps/use/index.html"),
+        ("static_dir", "/static0/css/site.css"),
+        ("script", "/page1/1234/"),
+        ("login", "/admin2/users"),
+        ("static_files", "/css3/site.css"),
+        ("other readings", "/foo//bar;x=1"),
+        ("encoded", "/caf%C3%A9/x"),
+    ];
+    let (few, many) = (map(5), map(200));
+    let mut broken = false;
+    println!("{:<16} {:>12} {:>14} {:>6}", "path", "5 handlers", "200 handlers", "ratio");
+    for (name, path) in paths {
+        let (cheap, dear) = (cost(&few, path), cost(&many, path));
+        let ratio = dear / cheap;
+        broken |= ratio > 2.0;
+        println!("{name:<16} {cheap:>9.0} ns {dear:>11.0} ns {ratio:>6.2}");
+    }
+    if broken {
+        println!("200 handlers cost more than twice 5");
+        std::process::exit(1);
+    }
+}
