@@ -1,0 +1,164 @@
+//! What was found lately: entries bounded in bytes, absences and tags bounded in number.
+//!
+//! A kept crate decides what goes first, so that a scan does not flush what is asked for all the time. Whether an
+//! entry still holds is not known here: one asker a second is told that it is stale and looks again.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderValue;
+use quick_cache::sync::{Cache as Kept, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::Absent;
+use super::entry::Entry;
+use super::resolve::Stamp;
+
+/// How long what was found is believed, in milliseconds.
+const FRESH: u64 = 1_000;
+
+/// How many absences are remembered, and how long a path may be for that.
+const ABSENCES: usize = 1_024;
+const LONGEST: usize = 512;
+
+/// How many tags of big files are remembered.
+const TAGS: usize = 1_024;
+
+/// Up to this a file is read whole rather than streamed, even when there is no room to keep it.
+const ALWAYS_WHOLE: u64 = 64 * 1024;
+
+/// Above this no file is held in memory, whatever the budget.
+const LARGEST_HELD: u64 = 1024 * 1024;
+
+/// What an entry takes beside its content: names, header values, the table's own.
+const OVERHEAD: u64 = 1_536;
+
+/// Tags of big files by the state of the file they belong to.
+pub(super) type Tags = Arc<Kept<Stamp, HeaderValue>>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Cache {
+    entries: Kept<Box<str>, Arc<Entry>, Weight>,
+    absences: Kept<Box<str>, (Absent, u64)>,
+    tags: Tags,
+    largest_held: u64,
+    opened: AtomicU64,
+}
+
+/// What [`Cache::get`] knows.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Use it.
+    Fresh(Arc<Entry>),
+    /// Look whether it still holds; everyone else is told that it is fresh meanwhile.
+    Stale(Arc<Entry>),
+    /// There was nothing a moment ago.
+    Absent(Absent),
+    /// Not known.
+    Nothing,
+}
+
+/// How full the cache is, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Files known.
+    pub entries: u64,
+    /// Bytes they count for.
+    pub bytes: u64,
+    /// Files opened since the start, that is questions the cache could not answer.
+    pub opened: u64,
+}
+
+impl Cache {
+    /// A cache of `budget` bytes; with 0 every question goes to the disk.
+    pub(super) fn new(budget: u64) -> Self {
+        // An item must fit into a shard several times over, or it is never let in: 16 shards, items up to a 64th.
+        let largest_held = (budget / 64).clamp(ALWAYS_WHOLE, LARGEST_HELD);
+        let items = usize::try_from(budget / (8 * 1024)).unwrap_or(usize::MAX).clamp(64, 128 * 1024);
+        // A descriptor held open counts as much as a 256th, so that there are never more than 256.
+        let weight = Weight { file: (budget / 256).max(OVERHEAD), largest_held };
+        let options =
+            OptionsBuilder::new().shards(16).estimated_items_capacity(items).weight_capacity(budget).build();
+        let entries = match options {
+            Ok(options) => Kept::with_options(
+                options,
+                weight,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // Only said of options left out.
+            Err(_) => Kept::with_weighter(items, budget, weight),
+        };
+        Self {
+            entries,
+            absences: Kept::new(ABSENCES),
+            tags: Arc::new(Kept::new(TAGS)),
+            largest_held,
+            opened: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn get(&self, rel: &str, now: u64) -> Found {
+        if let Some(entry) = self.entries.get(rel) {
+            return if entry.is_due(now, FRESH) { Found::Stale(entry) } else { Found::Fresh(entry) };
+        }
+        match self.absences.get(rel) {
+            Some((absent, at)) if now < at.saturating_add(FRESH) => Found::Absent(absent),
+            _ => Found::Nothing,
+        }
+    }
+
+    /// An entry for a file just opened.
+    pub(super) fn entry(&self, rel: &str, file: OwnedFd, stamp: Stamp, now: u64) -> Entry {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let small = stamp.size <= self.largest_held;
+        let tag = if small { None } else { self.tags.get(&stamp) };
+        Entry::new(rel, file, stamp, small, tag, now)
+    }
+
+    pub(super) fn keep(&self, rel: &str, entry: &Arc<Entry>) {
+        self.entries.insert(rel.into(), Arc::clone(entry));
+        self.absences.remove(rel);
+    }
+
+    pub(super) fn keep_absent(&self, rel: &str, absent: Absent, now: u64) {
+        self.entries.remove(rel);
+        if rel.len() <= LONGEST {
+            self.absences.insert(rel.into(), (absent, now));
+        }
+    }
+
+    pub(super) fn tags(&self) -> Tags {
+        Arc::clone(&self.tags)
+    }
+
+    #[cfg(test)]
+    pub(super) fn absences(&self) -> usize {
+        self.absences.len()
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            entries: self.entries.len() as u64,
+            bytes: self.entries.weight(),
+            opened: self.opened.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What an entry counts for.
+#[derive(Debug, Clone)]
+struct Weight {
+    file: u64,
+    largest_held: u64,
+}
+
+impl Weighter<Box<str>, Arc<Entry>> for Weight {
+    fn weight(&self, rel: &Box<str>, entry: &Arc<Entry>) -> u64 {
+        // By what the file was when opened: more than that is never read into memory.
+        let content = if entry.stamp.size <= self.largest_held { entry.stamp.size } else { self.file };
+        content.saturating_add(OVERHEAD).saturating_add(2 * rel.len() as u64)
+    }
+}
