@@ -1,0 +1,338 @@
+//! Refuses every request head that two programs could read in two ways: pingora lets some of them through.
+//! What passes has one target in origin form, one framing of its body and one host.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Version};
+
+/// The longest request target, bytes; production App Engine refuses above about 2 KiB.
+pub const TARGET_LIMIT: usize = 16 * 1024;
+/// The largest request head, bytes of names and values.
+pub const HEAD_LIMIT: usize = 64 * 1024;
+
+/// Why a request is refused before anything is decided about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400: it can be read in more than one way.
+    Ambiguous(&'static str),
+    /// 405: TRACE and CONNECT.
+    MethodForbidden,
+    /// 501: a method App Engine does not know.
+    MethodUnknown,
+    /// 501: a transfer coding other than chunked.
+    CodingUnknown,
+    /// 413: the announced body is larger than `--max-request-body`.
+    BodyTooLarge,
+    /// 414: the target is longer than [`TARGET_LIMIT`].
+    TargetTooLong,
+    /// 431: the head is larger than [`HEAD_LIMIT`].
+    HeadTooLarge,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Ambiguous(_) => 400,
+            Self::MethodForbidden => 405,
+            Self::MethodUnknown | Self::CodingUnknown => 501,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::HeadTooLarge => 431,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ambiguous(why) => f.write_str(why),
+            Self::MethodForbidden => f.write_str("TRACE and CONNECT are refused"),
+            Self::MethodUnknown => f.write_str("App Engine does not know this method"),
+            Self::CodingUnknown => f.write_str("the only transfer coding is chunked"),
+            Self::BodyTooLarge => f.write_str("the body is larger than --max-request-body"),
+            Self::TargetTooLong => write!(f, "the target is longer than {TARGET_LIMIT} bytes"),
+            Self::HeadTooLarge => write!(f, "the request head is larger than {HEAD_LIMIT} bytes"),
+        }
+    }
+}
+
+/// A target in origin form, split at the first `?`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// As sent, starts with `/`.
+    pub path: &'a str,
+    /// After the `?`, when there is one.
+    pub query: Option<&'a str>,
+    /// True when the request was in absolute form and must be rewritten before it is passed on.
+    pub absolute: bool,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// A resource.
+    Resource(Target<'a>),
+    /// `OPTIONS *`: the server itself (RFC 9110, section 9.3.7).
+    Server,
+}
+
+/// What is read of a head that passes.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The target.
+    pub asked: Asked<'a>,
+    /// `Host`, or the authority of HTTP/2; empty only in HTTP/1.0.
+    pub host: &'a str,
+}
+
+/// Checks a head.
+///
+/// # Errors
+/// The first reason to refuse it.
+pub fn check<'a>(
+    method: &Method,
+    version: Version,
+    raw_target: &'a [u8],
+    uri: &'a http::Uri,
+    headers: &'a HeaderMap,
+    body_limit: u64,
+) -> Result<Head<'a>, Refusal> {
+    if raw_target.len() > TARGET_LIMIT {
+        return Err(Refusal::TargetTooLong);
+    }
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > HEAD_LIMIT {
+        return Err(Refusal::HeadTooLarge);
+    }
+    method_known(method)?;
+    framing(version, headers, body_limit)?;
+    let host = host(version, uri, headers)?;
+    let asked = target(method, raw_target, host)?;
+    Ok(Head { asked, host })
+}
+
+fn method_known(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::DELETE
+        | Method::PATCH
+        | Method::OPTIONS => Ok(()),
+        Method::TRACE | Method::CONNECT => Err(Refusal::MethodForbidden),
+        _ => Err(Refusal::MethodUnknown),
+    }
+}
+
+/// RFC 9112, section 6.3, with no second chances: one length or one chunked coding, never both.
+fn framing(version: Version, headers: &HeaderMap, body_limit: u64) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if codings.next().is_some() {
+        return Err(Refusal::Ambiguous("Transfer-Encoding is given twice"));
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    if lengths.next().is_some() {
+        return Err(Refusal::Ambiguous("Content-Length is given twice"));
+    }
+    if let Some(coding) = coding {
+        if length.is_some() {
+            return Err(Refusal::Ambiguous("both Content-Length and Transfer-Encoding are given"));
+        }
+        if version != Version::HTTP_11 {
+            return Err(Refusal::Ambiguous("Transfer-Encoding belongs to HTTP/1.1 alone"));
+        }
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Refusal::CodingUnknown);
+        }
+    }
+    if let Some(length) = length {
+        let text = length.to_str().unwrap_or_default();
+        // `003`, `+3` and `3, 3` parse somewhere as 3 and elsewhere as something else.
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !plain || (text.len() > 1 && text.starts_with('0')) {
+            return Err(Refusal::Ambiguous("Content-Length is not a plain number"));
+        }
+        let length: u64 = text.parse().map_err(|_| Refusal::BodyTooLarge)?;
+        if length > body_limit {
+            return Err(Refusal::BodyTooLarge);
+        }
+    }
+    Ok(())
+}
+
+fn host<'a>(version: Version, uri: &'a http::Uri, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next().map(|value| value.to_str().map_err(|_| Refusal::Ambiguous("Host is not ASCII")));
+    if hosts.next().is_some() {
+        return Err(Refusal::Ambiguous("Host is given twice"));
+    }
+    // HTTP/2 names the host in :authority; a Host beside it must say the same (RFC 9113, section 8.3.1).
+    let authority = if version == Version::HTTP_2 { uri.authority().map(Authority::as_str) } else { None };
+    let host = match (host.transpose()?, authority) {
+        (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority) => {
+            return Err(Refusal::Ambiguous("Host differs from :authority"));
+        }
+        (host, authority) => authority.or(host).unwrap_or_default(),
+    };
+    if host.is_empty() {
+        // Only HTTP/1.0 may leave it out.
+        return if version == Version::HTTP_10 { Ok("") } else { Err(Refusal::Ambiguous("Host is missing")) };
+    }
+    match host.parse::<Authority>() {
+        Ok(authority) if !host.contains('@') && port_is_number(&authority, host) => Ok(host),
+        _ => Err(Refusal::Ambiguous("Host is not a host name with an optional port")),
+    }
+}
+
+fn port_is_number(authority: &Authority, host: &str) -> bool {
+    host.len() == authority.host().len() || authority.port_u16().is_some()
+}
+
+fn target<'a>(method: &Method, raw: &'a [u8], host: &str) -> Result<Asked<'a>, Refusal> {
+    if raw == b"*" {
+        return if method == Method::OPTIONS {
+            Ok(Asked::Server)
+        } else {
+            Err(Refusal::Ambiguous("only OPTIONS may ask for *"))
+        };
+    }
+    let text = std::str::from_utf8(raw).map_err(|_| Refusal::Ambiguous("the target is not UTF-8"))?;
+    if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err(Refusal::Ambiguous("the target holds a space or a control character"));
+    }
+    if text.starts_with('/') {
+        return Ok(Asked::Resource(split(text, false)));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(Refusal::Ambiguous("the target does not start with a slash"));
+    };
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(Refusal::Ambiguous("the target's scheme is neither http nor https"));
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !authority.eq_ignore_ascii_case(host) {
+        return Err(Refusal::Ambiguous("the target names another host than Host"));
+    }
+    match path.as_bytes().first() {
+        None => Ok(Asked::Resource(Target { path: "/", query: None, absolute: true })),
+        Some(b'/') => Ok(Asked::Resource(split(path, true))),
+        Some(b'?') => Ok(Asked::Resource(Target { path: "/", ..split(path, true) })),
+        Some(_) => Err(Refusal::Ambiguous("the target has a fragment")),
+    }
+}
+
+fn split(text: &str, absolute: bool) -> Target<'_> {
+    match text.split_once('?') {
+        Some((path, query)) => Target { path, query: Some(query), absolute },
+        None => Target { path: text, query: None, absolute },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(target: &str, method: &str, headers: &[(&str, &str)]) -> Result<String, Refusal> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                http::HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
+        }
+        let uri = http::Uri::from_static("/");
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        check(&method, Version::HTTP_11, target.as_bytes(), &uri, &map, 100).map(|head| match head.asked {
+            Asked::Server => "*".to_owned(),
+            Asked::Resource(Target { path, query, .. }) => match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path.to_owned(),
+            },
+        })
+    }
+
+    fn get(target: &str) -> Result<String, Refusal> {
+        head(target, "GET", &[("host", "a")])
+    }
+
+    #[test]
+    fn a_target_is_read_in_one_way_or_refused() {
+        assert_eq!(get("/x?y=1?2"), Ok("/x?y=1?2".to_owned()));
+        assert_eq!(get("http://a/x"), Ok("/x".to_owned()));
+        assert_eq!(get("HTTP://A/x"), Ok("/x".to_owned()));
+        assert_eq!(get("http://a"), Ok("/".to_owned()));
+        assert_eq!(get("http://a?q"), Ok("/?q".to_owned()));
+        for bad in [
+            "admin",
+            " /x",
+            "/a b",
+            "/\u{1}",
+            "*",
+            "ftp://a/x",
+            "http://b/x",
+            "http://u@a/x",
+            "http://a#x",
+            "",
+        ] {
+            assert!(matches!(get(bad), Err(Refusal::Ambiguous(_))), "{bad:?}");
+        }
+        assert_eq!(head("*", "OPTIONS", &[("host", "a")]), Ok("*".to_owned()));
+    }
+
+    #[test]
+    fn a_body_has_one_length_or_is_refused() {
+        let post = |headers: &[(&str, &str)]| {
+            let mut all = vec![("host", "a")];
+            all.extend(headers);
+            head("/", "POST", &all).map(|_| ()).map_err(Refusal::status)
+        };
+        assert_eq!(post(&[("content-length", "3")]), Ok(()));
+        assert_eq!(post(&[("content-length", "0")]), Ok(()));
+        assert_eq!(post(&[("transfer-encoding", "Chunked")]), Ok(()));
+        assert_eq!(post(&[("content-length", "101")]), Err(413));
+        assert_eq!(post(&[("content-length", "99999999999999999999999")]), Err(413));
+        for bad in ["003", "+3", "3, 3", "", "0x3", "3 "] {
+            assert_eq!(post(&[("content-length", bad)]), Err(400), "{bad:?}");
+        }
+        assert_eq!(post(&[("content-length", "3"), ("content-length", "3")]), Err(400));
+        assert_eq!(post(&[("content-length", "3"), ("transfer-encoding", "chunked")]), Err(400));
+        assert_eq!(post(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]), Err(400));
+        assert_eq!(post(&[("transfer-encoding", "gzip, chunked")]), Err(501));
+        assert_eq!(post(&[("transfer-encoding", "identity")]), Err(501));
+    }
+
+    #[test]
+    fn a_host_is_a_name_with_an_optional_port() {
+        for good in ["a", "a:80", "A.example", "[::1]", "[::1]:8080", "127.0.0.1:1"] {
+            assert!(head("/", "GET", &[("host", good)]).is_ok(), "{good}");
+        }
+        for bad in ["", "a/b", "a b", "u@a", "a:b", "a:", "a:99999", "a,b", "a\\b", "<a>"] {
+            assert!(head("/", "GET", &[("host", bad)]).is_err(), "{bad}");
+        }
+        assert!(head("/", "GET", &[]).is_err());
+        assert!(head("/", "GET", &[("host", "a"), ("host", "a")]).is_err());
+    }
+
+    #[test]
+    fn methods_app_engine_does_not_know_are_refused() {
+        let status = |method| head("/", method, &[("host", "a")]).map_err(Refusal::status);
+        assert_eq!(status("TRACE"), Err(405));
+        assert_eq!(status("get"), Err(501));
+        assert_eq!(status("FOO"), Err(501));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_passes_starts_with_a_slash(target in ".{0,40}", host in "[a-z:@/ .]{0,10}") {
+            if let Ok(text) = head(&target, "GET", &[("host", &host)]) {
+                proptest::prop_assert!(text.starts_with('/'), "{text}");
+            }
+        }
+    }
+}
