@@ -1,0 +1,195 @@
+//! A seat: one ready worker as the pool sees it, and its breaker.
+//!
+//! How many requests it holds, whether it may take more, and whether it is resting because it refused a
+//! connection a moment ago. Choosing between seats is the pool's work.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::IntGauge;
+use tokio::sync::Notify;
+
+/// The first rest after a refused connection; each further one is twice as long.
+const REST_FIRST: Duration = Duration::from_millis(100);
+/// The longest rest.
+const REST_MOST: Duration = Duration::from_secs(1);
+/// Set in `load` while the seat is not in the pool. A bit of the same word, so that no claim can slip in
+/// between looking and taking.
+const CLOSED: u32 = 1 << 31;
+
+/// Where a worker listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP address, mostly on the loopback.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A ready worker as the pool sees it.
+#[derive(Debug)]
+pub struct Seat {
+    /// The number of the slot, from 0: the `worker` label.
+    pub slot: usize,
+    /// Different for each process ever started: the group key of the connection pool, so that no request
+    /// goes down a connection to a predecessor.
+    pub generation: u64,
+    /// Where it listens.
+    pub address: Address,
+    /// Requests after which [`Seat::spent`] resolves.
+    retire_after: u64,
+    load: AtomicU32,
+    requests: AtomicU64,
+    /// The pool's counter when the last request ended: the smallest has rested longest.
+    freed: AtomicU64,
+    failures: AtomicU32,
+    /// Milliseconds on the pool's clock until which the seat is passed over; 0 when it is not resting.
+    rest_until: AtomicU64,
+    idle: Notify,
+    spent: Notify,
+    gauge: OnceLock<IntGauge>,
+}
+
+impl Seat {
+    /// A seat that holds nothing yet; it takes requests once a pool admits it.
+    #[must_use]
+    pub fn new(slot: usize, generation: u64, address: Address, retire_after: Option<u64>) -> Self {
+        Self {
+            slot,
+            generation,
+            address,
+            retire_after: retire_after.unwrap_or(u64::MAX),
+            load: AtomicU32::new(CLOSED),
+            requests: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            rest_until: AtomicU64::new(0),
+            idle: Notify::new(),
+            spent: Notify::new(),
+            gauge: OnceLock::new(),
+        }
+    }
+
+    /// Requests it holds now.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.load.load(Ordering::SeqCst) & !CLOSED
+    }
+
+    /// Requests it was ever given.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Connections refused in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a seat that was withdrawn holds no request any more. Never resolves while it is admitted
+    /// and busy; the caller sets the deadline.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until the seat was given as many requests as it was made for.
+    pub async fn spent(&self) {
+        if self.requests() < self.retire_after {
+            self.spent.notified().await;
+        }
+    }
+
+    /// The load when the seat is open.
+    pub(super) fn open_load(&self) -> Option<u32> {
+        let load = self.load.load(Ordering::SeqCst);
+        (load & CLOSED == 0).then_some(load)
+    }
+
+    /// Takes one place if the load is still `seen`.
+    pub(super) fn claim(&self, seen: u32) -> bool {
+        let claimed = self.load.compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if claimed {
+            if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == self.retire_after {
+                self.spent.notify_one();
+            }
+            if let Some(gauge) = self.gauge.get() {
+                gauge.inc();
+            }
+        }
+        claimed
+    }
+
+    /// Gives one place back.
+    pub(super) fn release(&self, now: u64) {
+        self.freed.store(now, Ordering::Relaxed);
+        if let Some(gauge) = self.gauge.get() {
+            gauge.dec();
+        }
+        if self.load.fetch_sub(1, Ordering::SeqCst) == CLOSED | 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    pub(super) fn freed(&self) -> u64 {
+        self.freed.load(Ordering::Relaxed)
+    }
+
+    /// Takes requests from now on, with a clean record.
+    pub(super) fn open(&self, gauge: IntGauge) {
+        // A seat keeps the gauge it was first admitted with: its slot never changes.
+        let _ = self.gauge.set(gauge);
+        self.reached();
+        self.load.fetch_and(!CLOSED, Ordering::SeqCst);
+    }
+
+    /// Takes no request from now on; those it holds stay.
+    pub(super) fn close(&self) {
+        self.load.fetch_or(CLOSED, Ordering::SeqCst);
+        if self.in_flight() == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// A connection was refused at `now` (milliseconds of the pool's clock): rest for a moment.
+    pub(super) fn unreachable(&self, now: u64) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(10);
+        let rest = REST_FIRST.saturating_mul(1 << failures).min(REST_MOST).as_millis();
+        let until = now.saturating_add(u64::try_from(rest).unwrap_or(u64::MAX));
+        self.rest_until.fetch_max(until, Ordering::SeqCst);
+    }
+
+    /// A connection was made: the past is forgotten. Reads before it writes, as this is every request's path.
+    pub(super) fn reached(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.rest_until.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Until when it is passed over. `now` is asked only if it has to be: the clock is not free.
+    pub(super) fn resting(&self, now: impl FnOnce() -> u64) -> Option<u64> {
+        let until = self.rest_until.load(Ordering::SeqCst);
+        (until != 0 && now() < until).then_some(until)
+    }
+}
