@@ -1,0 +1,474 @@
+"""compat-proxy's launcher: loads the applications app.yaml names and serves them to the proxy.
+
+    PYTHON launcher.py TABLE.json [SOCKET]        without SOCKET: with PORT or COMPAT_PROXY_SOCKET in the environment
+
+One file, standard library only, Python 2.7 and 3.6 or newer. It matches no URL and reads no app.yaml: the proxy has
+decided and names the script in a header of its own. In order: logs, os.environ, loading, CGI scripts, one request, the
+built-in server, gunicorn. j.1 to j.9 are rules of the specification.
+"""
+from __future__ import absolute_import
+import glob, io, json, logging, os, re, signal, site, socket, sys, threading, time, types  # noqa: E401
+from importlib import import_module
+PY2 = sys.version_info[0] == 2
+if PY2:
+    from cStringIO import StringIO
+    from SocketServer import StreamRequestHandler, TCPServer, ThreadingMixIn
+    from urllib import unquote
+    latin = str
+else:
+    from functools import partial
+    from socketserver import StreamRequestHandler, TCPServer, ThreadingMixIn
+    from urllib.parse import unquote
+    latin, unquote = partial(str, encoding="latin-1"), partial(unquote, encoding="latin-1")  # bytes in disguise
+
+KEEPALIVE = 120  # seconds, longer than the proxy keeps an idle connection: who sends next should be who closes
+RETRY_AFTER = 10  # seconds until a script that did not load is tried again
+LINE = 65536  # bytes of a request line or header; the proxy allows less
+TRACE = "HTTP_X_CLOUD_TRACE_CONTEXT"
+CONFIGURED = ("SERVER_SOFTWARE APPENGINE_RUNTIME APPLICATION_ID INSTANCE_ID BACKEND_ID CURRENT_MODULE_ID "
+              "CURRENT_VERSION_ID DEFAULT_TICKET").split()
+RESERVED = dict.fromkeys("DATACENTER DEFAULT_VERSION_HOSTNAME HTTPS REQUEST_ID_HASH REQUEST_LOG_ID USER_EMAIL USER_ID "
+                         "USER_NICKNAME USER_ORGANIZATION".split(), "")
+RESERVED.update(AUTH_DOMAIN="gmail.com", USER_IS_ADMIN="0", SERVER_SOFTWARE="Google App Engine/0.71")
+LOG = logging.getLogger("launcher")
+
+LOCAL = type("Local", (threading.local,), dict.fromkeys(  # of the request this thread answers, and its CGI script
+    ("environ", "variables", "callbacks", "caught", "stdin", "stdout")))()
+
+class JsonLog(logging.StreamHandler):
+    """j.9: one JSON object a line, joined to its request by the trace."""
+
+    def format(self, record):
+        text = logging.StreamHandler.format(self, record)
+        entry = {"message": text.decode("utf-8", "replace") if isinstance(text, bytes) else text,
+                 "timestamp": {"seconds": int(record.created), "nanos": int(record.created % 1 * 1e9)},
+                 "thread": record.thread, "severity": record.levelname}
+        trace = getattr(record, "trace_id", None) or (LOCAL.environ or {}).get(TRACE, "").split("/")[0]
+        if trace:
+            project = os.environ.get("GOOGLE_CLOUD_PROJECT")
+            entry["traceId"] = trace
+            entry["logging.googleapis.com/trace"] = "projects/%s/traces/%s" % (project, trace) if project else trace
+        return json.dumps(entry)
+
+class Environment(object):
+    """`os.environ`: a fresh one for each request inside it (j.4), the process's own everywhere else."""
+
+    def __init__(self, process):
+        self.process, self.configured = process, {key: process[key] for key in CONFIGURED if key in process}
+
+    def now(self):
+        if LOCAL.environ is None:
+            return self.process
+        if LOCAL.variables is None:  # built when first looked at: most requests never do
+            LOCAL.variables = self.of_request(LOCAL.environ)
+        return LOCAL.variables
+
+    def of_request(self, environ):
+        """Later wins: process, request, configuration, reserved keys, the site's name and port (j.4 to j.7)."""
+        wsgi = {key: value if PY2 else value.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+                for key, value in environ.items() if isinstance(value, str) and key != "HTTP_PROXY"}
+        reserved = {key: wsgi.get("HTTP_X_APPENGINE_" + key) or default for key, default in RESERVED.items()}
+        reserved.update({"WSGI_" + key: wsgi[key] for key in RESERVED if wsgi.get(key)})
+        port = {"on": "443", "off": "80"}.get(wsgi.get("HTTP_X_APPENGINE_HTTPS", "off"), wsgi["SERVER_PORT"])
+        reserved.update(SERVER_NAME=wsgi.get("HTTP_HOST") or wsgi["SERVER_NAME"], SERVER_PORT=port)
+        return dict(dict(dict(self.process, **wsgi), **self.configured), **reserved)
+
+    def __getattr__(self, name):
+        return getattr(self.now(), name)
+
+    def forward(method):
+        return lambda self, *args: getattr(self.now(), method)(*args)
+
+    __getitem__, __setitem__, __delitem__ = map(forward, ("__getitem__", "__setitem__", "__delitem__"))
+    __contains__, __iter__, __len__ = map(forward, ("__contains__", "__iter__", "__len__"))
+
+class Scripts(object):
+    """The applications the proxy may ask for, by the text of their `script:`; one that fails harms no other."""
+
+    def __init__(self, table):
+        self.default, self.loaded, self.retry, self.lock = table["default"], {}, {}, threading.RLock()
+        scripts = [handler["script"] for handler in table["handlers"]] + [self.default or ""]
+        if not table["runtime"].startswith("python3"):
+            lend("google.appengine.ext.vendor").add = vendor_add
+            lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = at_request_end
+        config = self.attempt("appengine_config", import_module) if glob.glob("appengine_config*") else None
+        self.wrap = getattr(config, "webapp_add_wsgi_middleware", lambda app: app)
+        if any(map(is_cgi, scripts)):
+            catch_applications()
+        for script in scripts:
+            if script and "\\" not in script:  # a template's text is known when its request comes
+                self.find(script)
+
+    def attempt(self, name, load):
+        try:
+            return load(name)
+        except (Exception, SystemExit) as error:
+            LOG.exception("launcher: cannot import %s: %s: %s", name, type(error).__name__, error)
+
+    def find(self, script):
+        """None when it does not load; that is tried again now and then, by one thread at a time."""
+        with self.lock:
+            if not self.loaded.get(script) and time.time() > self.retry.get(script, 0):
+                self.retry[script] = time.time() + RETRY_AFTER
+                self.loaded[script] = self.attempt(script.replace("$PYTHON_LIB/", ""), self.load)
+            return self.loaded.get(script)
+
+    def load(self, script):
+        if is_cgi(script):
+            return CgiScript(script, self.wrap)
+        script = (self.default or "main:app") if script == "auto" else script
+        module, colon, names = script.partition(":" if ":" in script else ".")
+        found = import_module(module)
+        for name in names.split("."):
+            if not hasattr(found, name) and hasattr(found, "__path__"):
+                import_module(found.__name__ + "." + name)
+            found = getattr(found, name)
+        if not callable(found):
+            raise TypeError("it is no WSGI application but a %s" % type(found).__name__)
+        return self.wrap(found)
+
+def lend(name):
+    """A `google.appengine` module that old apps import before their own libraries are found; the SDK's where it is."""
+    parent = None
+    for part in [name[:dot.start()] for dot in re.finditer(r"\.|$", name)]:
+        try:
+            module = import_module(part)
+        except ImportError:
+            module = sys.modules[part] = types.ModuleType(part)
+            module.__path__ = [] if parent else [os.path.abspath(folder) for folder in glob.glob("*/google")]
+            setattr(parent or module, part.rpartition(".")[2], module)
+        parent = module
+    return parent
+
+def vendor_add(folder, index=1):
+    folder = os.path.abspath(folder)
+    if not os.path.isdir(folder):
+        raise ValueError("virtualenv: cannot access %s: No such virtualenv or site directory" % folder)
+    rest, sys.path[index:] = sys.path[index:], []
+    site.addsitedir(folder)
+    sys.path.extend(rest)
+    sys.modules["google"].__path__.append(os.path.join(folder, "google"))
+
+def at_request_end(call):
+    if LOCAL.callbacks is not None:
+        LOCAL.callbacks.append(call)
+
+def is_cgi(script):
+    return script.endswith(".py") or "/" in script
+
+def catch_applications():
+    """What hands an application to a CGI server hands it to us while a CGI script is being loaded (j.3)."""
+    def caught(serve):
+        return lambda *args: serve(*args) if LOCAL.caught is None else LOCAL.caught.append(args[-1])
+
+    from wsgiref import handlers
+    handlers.BaseHandler.run = caught(handlers.BaseHandler.run)
+    serve = handlers.CGIHandler().run
+    util = lend("google.appengine.ext.webapp.util")
+    for name in ("run_wsgi_app", "run_bare_wsgi_app"):
+        setattr(util, name, caught(getattr(util, name, serve)))
+    sys.stdin, sys.stdout = PerThread("stdin"), PerThread("stdout")
+
+class PerThread(object):
+    """A standard stream that the CGI script of one thread has to itself."""
+
+    def __init__(self, name):
+        self.name, self.usual = name, getattr(sys, name)
+
+    def __getattr__(self, attribute):
+        return getattr(getattr(LOCAL, self.name) or self.usual, attribute)
+
+class CgiScript(object):
+    """`script: foo.py`: the application it hands over is kept; one that prints its answer runs for each request."""
+    lock = threading.Lock()  # a script is `__main__` while it runs, so one at a time
+
+    def __init__(self, path, wrap):
+        with open(path, "rb") as script:
+            source = script.read()
+        self.path, self.wrap, self.app, self.code = path, wrap, None, compile(source, path, "exec", 0, True)
+        if re.search(br"run_wsgi_app|run_bare_wsgi_app|CGIHandler|\.run\(", source):
+            self.run(b"")
+
+    def run(self, body):
+        """Runs the script as `__main__`: keeps the application it hands over, returns what it prints."""
+        main, self.module = sys.modules["__main__"], types.ModuleType("__main__")
+        sys.modules["__main__"], self.module.__file__ = self.module, self.path
+        LOCAL.caught, LOCAL.stdin = [], StringIO(body) if PY2 else io.TextIOWrapper(io.BytesIO(body), "utf-8")
+        LOCAL.stdout = printed = StringIO() if PY2 else io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\n")
+        try:
+            exec(self.code, self.module.__dict__)
+        except SystemExit:
+            pass
+        finally:
+            caught, sys.modules["__main__"] = LOCAL.caught, main
+            LOCAL.caught = LOCAL.stdin = LOCAL.stdout = None
+        self.app = self.wrap(caught[0]) if caught else None
+        printed.flush()
+        return printed.getvalue() if PY2 else printed.buffer.getvalue()
+
+    def __call__(self, environ, start_response):
+        if self.app is None:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"], os.environ["GATEWAY_INTERFACE"] = io.BytesIO(body), "CGI/1.1"
+            with self.lock:
+                printed = self.run(body) if self.app is None else b""
+        if self.app is not None:
+            return self.app(environ, start_response)
+        head, page = re.split(br"\r?\n\r?\n", printed, 1)
+        fields = [line.split(":", 1) for line in latin(head).splitlines()]
+        headers = [(name.strip().title(), value.strip()) for name, value in fields]
+        status = dict(headers).get("Status", "302 Found" if "Location" in dict(headers) else "200 OK")
+        start_response(status, [header for header in headers if header[0] != "Status"])
+        return [page]
+
+def application(scripts):
+    """The one WSGI application that either server runs: calls the script the proxy has named."""
+    def answer(environ, start_response):
+        script = environ.pop("HTTP_X_COMPAT_SCRIPT", None) or scripts.default
+        environ.pop("HTTP_X_COMPAT_HANDLER", None)
+        show_the_site(environ)
+        LOCAL.environ, LOCAL.variables, LOCAL.callbacks = environ.copy(), None, []
+        try:
+            app = script and (scripts.loaded.get(script) or scripts.find(script))
+            parts = app(environ, start_response) if app else refuse(script, start_response)
+        except (Exception, SystemExit):
+            LOG.exception("%s did not answer %s", script, environ["PATH_INFO"])
+            parts = refuse(script, start_response, sys.exc_info())
+        if type(parts) in (list, tuple):
+            end_request()
+            return parts
+        stream = streamed(parts)
+        next(stream)  # from here on its close() reaches the application's
+        return stream
+    return answer
+
+def streamed(parts):
+    try:
+        yield b""
+        for part in parts:
+            yield part
+    except Exception:
+        LOG.exception("an answer broke off")
+        raise
+    finally:
+        getattr(parts, "close", int)()
+        end_request()
+
+def end_request():
+    for call in LOCAL.callbacks:  # j.8
+        try:
+            call(LOCAL.environ.get(TRACE))
+        except Exception:
+            LOG.exception("a request-end callback failed")
+    LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
+
+def refuse(script, start_response, error=None):
+    status, text = ("500 Internal Server Error", b"The application failed.") if script else ("404 Not Found", b"Not found.")
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))], error)
+    return [text]
+
+def show_the_site(environ):
+    """The environ tells of the site and its client, not of the way between the proxy and us."""
+    get = environ.get
+    scheme = {"on": "https", "off": "http"}.get(get("HTTP_X_APPENGINE_HTTPS")) or get("HTTP_X_FORWARDED_PROTO", "http")
+    host, port = re.match(r"(.*?)(?::(\d+))?$", get("HTTP_HOST") or environ["SERVER_NAME"] or "localhost").groups()
+    environ["SERVER_NAME"], environ["SERVER_PORT"] = host, port or ("443" if scheme == "https" else "80")
+    environ["REMOTE_ADDR"] = get("HTTP_X_APPENGINE_REMOTE_ADDR") or get("HTTP_X_APPENGINE_USER_IP") or get("REMOTE_ADDR", "")
+    environ["wsgi.url_scheme"], environ["wsgi.multiprocess"] = scheme, True
+
+class Connection(StreamRequestHandler):
+    """One kept-alive connection from the proxy, answered by one thread."""
+    rbufsize = 65536
+
+    def handle(self):
+        self.request.settimeout(None)
+        if self.request.family == socket.AF_INET:
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.keep, line = True, self.rfile.readline(LINE)
+        while line:
+            self.server.busy.add(self)
+            try:
+                self.answer(self.parse(line))
+            finally:
+                self.server.busy.discard(self)
+            line = self.rfile.readline(LINE) if self.keep and not self.server.stopping else b""
+
+    def parse(self, line):
+        method, target, protocol = latin(line).split()
+        path, mark, query = target.partition("?")
+        environ = dict(self.server.environ, REQUEST_METHOD=method, PATH_INFO=unquote(path), QUERY_STRING=query,
+                       REQUEST_URI=target, RAW_URI=target, SERVER_PROTOCOL=protocol)
+        for line in iter(lambda: self.rfile.readline(LINE) or self.gone(), b"\r\n"):
+            name, colon, value = latin(line).partition(":")
+            key, value = "HTTP_" + name.upper().replace("-", "_"), value.strip()
+            if key in environ:
+                value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
+            if "_" not in name:  # it would pass for `-`
+                environ[key] = value
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
+        environ["CONTENT_LENGTH"] = environ.pop("HTTP_CONTENT_LENGTH", "")
+        if environ.pop("HTTP_EXPECT", "").lower() == "100-continue":
+            self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        chunked = environ.pop("HTTP_TRANSFER_ENCODING", "") == "chunked"
+        environ["wsgi.input"] = io.BytesIO(b"".join(self.body(int(environ["CONTENT_LENGTH"] or 0), chunked)))
+        return environ
+
+    def gone(self):
+        raise IOError("the client went away in the middle of its request")
+
+    def body(self, length, chunked):
+        """All of it before the application is called: a slow client holds none of its threads."""
+        while length or chunked:
+            length = int(self.rfile.readline(LINE).split(b";")[0], 16) if chunked else length
+            piece = self.rfile.read(length)
+            yield piece if len(piece) == length else self.gone()
+            while chunked and self.rfile.readline(LINE).strip() and not length:
+                pass  # the line that ends a chunk, or all the trailers
+            length, chunked = 0, chunked and length > 0
+
+    def answer(self, environ):
+        self.sent, self.left, self.silent = False, None, environ["REQUEST_METHOD"] == "HEAD"
+        self.keep = self.chunked = environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+        self.keep = self.keep and environ.get("HTTP_CONNECTION", "").lower() != "close"
+        parts = self.server.app(environ, self.start)
+        try:
+            if type(parts) in (list, tuple):
+                self.write(b"".join(parts), sum(map(len, parts)))
+            else:
+                for part in parts:
+                    part and self.write(part)
+            if not self.sent:
+                self.write(b"", 0)
+            if self.chunked:
+                self.request.sendall(b"0\r\n\r\n")
+            self.keep = self.keep and (self.silent or not self.left)
+        finally:
+            getattr(parts, "close", int)()
+
+    def start(self, status, headers, error=None):
+        if self.sent and error:
+            raise error[1]
+        if any("\n" in text or "\r" in text for header in headers for text in header):
+            raise ValueError("a line break in a response header")
+        self.status, self.headers = status, headers
+        return self.write
+
+    def head(self, length):
+        """The head with the framing HTTP/1.1 wants; `length` is the body's where it is known."""
+        lines = ["HTTP/1.1 " + self.status]
+        for name, value in self.headers:
+            if name.lower() == "content-length":
+                length = int(value)
+            elif name.lower() not in ("connection", "keep-alive", "transfer-encoding"):
+                lines.append(name + ": " + value)
+        bodiless = self.status[:3] in ("204", "304")
+        self.sent, self.left, self.silent = True, length, self.silent or bodiless
+        self.chunked = self.chunked and length is None and not self.silent
+        self.keep = self.keep and (self.silent or self.chunked or length is not None)
+        lines += ["Content-Length: %d" % length] if length is not None and not bodiless else []
+        lines += ["Transfer-Encoding: chunked"] * self.chunked + ["Connection: close"] * (not self.keep) + ["\r\n"]
+        return "\r\n".join(lines) if PY2 else "\r\n".join(lines).encode("latin-1")
+
+    def write(self, data, length=None):
+        head = b"" if self.sent else self.head(length)
+        if self.silent or not data:
+            data = b""
+        elif self.chunked:
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+        elif self.left is not None:
+            data, self.left = data[:self.left], max(0, self.left - len(data))
+        self.request.sendall(head + data)
+
+class Server(ThreadingMixIn, TCPServer):
+    """The built-in server: a thread for each connection; the proxy keeps their number down."""
+    daemon_threads = allow_reuse_address = True
+    request_queue_size = 2048
+
+    def __init__(self, address):
+        self.address_family, self.busy, self.stopping = socket.AF_INET, set(), False
+        if not isinstance(address, tuple):
+            self.address_family = socket.AF_UNIX
+            os.path.exists(address) and os.unlink(address)
+        TCPServer.__init__(self, address, Connection, False)
+        self.server_bind()  # bound now, listening when the application is there
+        self.environ = {"wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True, "SCRIPT_NAME": "",
+                        "wsgi.run_once": False, "wsgi.input_terminated": True, "SERVER_NAME": ""}
+
+    def run(self, app):
+        self.app = app
+        self.server_activate()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        try:
+            self.serve_forever()
+        finally:
+            self.stopping = True
+            self.server_close()
+            time.sleep(0.02)  # a connection accepted just now gets its thread
+            while self.busy:
+                time.sleep(0.01)
+
+    def handle_error(self, request, peer):
+        """The application's error is logged where it arose; the connection is cut, so nobody takes half for whole."""
+
+def gunicorn_server(table, address, load):
+    """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
+    from gunicorn.app.base import Application
+    bind = "%s:%d" % address if isinstance(address, tuple) else "unix:" + address
+    usual = dict(worker_class="gthread", threads=table["threads"], keepalive=KEEPALIVE, backlog=2048,
+                 limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
+    waiting, listen = [], socket.socket.listen
+
+    def listen_later(sock, backlog):  # a port that accepts means an application that is loaded
+        waiting.append((sock, backlog)) if sock.getsockname() == address else listen(sock, backlog)
+
+    class Gunicorn(Application):
+        def load_config(self):
+            for name, value in dict(usual, bind=bind, workers=1).items():
+                self.cfg.set(name, value)
+            if os.path.exists("gunicorn.conf.py"):
+                self.load_config_from_file("gunicorn.conf.py")
+            for name, value in (("workers", 1), ("bind", [bind]), ("daemon", False)):
+                if self.cfg.settings[name].get() != value:
+                    LOG.warning("launcher: `%s` of gunicorn.conf.py is not for a worker of the proxy: ignored", name)
+                    self.cfg.set(name, value)
+            ready = self.cfg.post_worker_init
+            self.cfg.set("post_worker_init", lambda worker: (ready(worker), [listen(*each) for each in waiting]))
+
+        def load(self):
+            logger = logging.getLogger("gunicorn.error")
+            if self.cfg.errorlog == "-":
+                logger.handlers, logger.propagate = [], True
+            return load()
+
+    socket.socket.listen = listen_later
+    Gunicorn().run()
+
+def main():
+    with open(sys.argv[1]) as file:
+        table = json.load(file)
+    sockets = sys.argv[2:3] + [os.environ.get("COMPAT_PROXY_SOCKET")]
+    logging.getLogger().addHandler(JsonLog(sys.stderr))
+    logging.getLogger().setLevel(logging.INFO)
+    os.chdir(table["app_dir"])
+    sys.path[0], sys.argv[1:], sys.stdout = os.getcwd(), [], os.fdopen(os.dup(1), "w", 1)  # prints show line by line
+    for pair in table["env"].items():  # what the proxy has set already wins
+        os.environ.setdefault(*[text.encode("utf-8") if PY2 else text for text in pair])
+    address = sockets[0] or ("127.0.0.1", int(os.environ["PORT"]))
+
+    def load():
+        os.environ = Environment(os.environ)
+        return application(Scripts(table))
+
+    if table["server"] != "builtin":
+        try:
+            return gunicorn_server(table, address, load)
+        except ImportError:
+            if table["server"] == "gunicorn":
+                sys.exit("launcher: no gunicorn in %s: install it there or choose the built-in server" % sys.executable)
+    LOG.info("launcher: the built-in server; where gunicorn is installed it is used, and better for production")
+    server = Server(address)
+    server.run(load())
+
+if __name__ == "__main__":
+    main()
