@@ -1,0 +1,156 @@
+//! The built-in launcher for Python apps: which interpreter, and the files it needs (the launcher itself and its
+//! table of scripts as JSON) in a private directory. The launcher's own code is `worker/launcher.py`.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use thiserror::Error;
+
+use crate::appyaml::{App, Era, Target};
+use crate::settings::Settings;
+
+/// How the launcher is called in messages.
+pub(super) const NAME: &str = "the built-in Python launcher";
+const SOURCE: &str = include_str!("../worker/launcher.py");
+/// Where an app's own interpreter is looked for, beneath its directory.
+const VIRTUAL_ENVIRONMENTS: [&str; 3] = [".venv", "venv", "env"];
+
+/// Why the launcher cannot be used.
+#[derive(Debug, Error)]
+pub enum LauncherError {
+    /// `--python` names nothing that runs.
+    #[error("--python: `{0}` does not run; name an interpreter such as `python3` or its full path")]
+    Named(String),
+    /// There is no Python.
+    #[error(
+        "no Python found for runtime `{runtime}` (looked for {looked}); install one, name one with `--python PROGRAM`, \
+         or start the app yourself with `--upstream-cmd`"
+    )]
+    None {
+        /// The runtime of app.yaml.
+        runtime: String,
+        /// The programs looked for.
+        looked: String,
+    },
+    /// The private directory cannot be written.
+    #[error("cannot write the launcher's files: {0}; is the temporary directory (TMPDIR) writable?")]
+    Write(#[from] io::Error),
+}
+
+/// A Python that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interpreter {
+    /// The program, as found.
+    pub program: PathBuf,
+    /// `3.11.7`.
+    pub version: String,
+}
+
+impl fmt::Display for Interpreter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Python {} ({})", self.version, self.program.display())
+    }
+}
+
+/// What starts the launcher.
+pub(super) struct Launch {
+    pub(super) words: Vec<String>,
+    pub(super) interpreter: Interpreter,
+    pub(super) notes: Vec<String>,
+}
+
+/// Chooses the interpreter and writes the files.
+pub(super) fn prepare(
+    settings: &Settings,
+    app: &App,
+    app_dir: &Path,
+    private: &Path,
+) -> Result<Launch, LauncherError> {
+    let interpreter = choose(settings.python.value.as_deref(), app, app_dir)?;
+    let mut notes = Vec::new();
+    if app.era == Era::Classic && !interpreter.version.starts_with("2.") {
+        notes.push(format!(
+            "runtime `{}` was Python 2.7; no Python 2.7 is installed, so the app runs on Python {}: \
+             install python2.7 or name it with --python if it needs it",
+            app.runtime, interpreter.version
+        ));
+    }
+    let launcher = private.join("launcher.py");
+    std::fs::write(&launcher, SOURCE)?;
+    let content = serde_json::to_vec_pretty(&table(settings, app, app_dir)).map_err(io::Error::from)?;
+    // Named by content: a plan that did not come into force changes nothing for the workers that run.
+    let name: String = blake3::hash(&content).to_hex().chars().take(16).collect();
+    let table = private.join(format!("launcher-{name}.json"));
+    std::fs::write(&table, content)?;
+    let words =
+        [interpreter.program.as_path(), &launcher, &table].map(|path| path.to_string_lossy().into_owned());
+    let mut words = words.to_vec();
+    // A socket in a private directory: no other user of the machine reaches the app past the proxy.
+    words.push("{socket}".to_owned());
+    Ok(Launch { words, interpreter, notes })
+}
+
+fn table(settings: &Settings, app: &App, app_dir: &Path) -> serde_json::Value {
+    let scripts = app.handlers.iter().enumerate().filter_map(|(index, handler)| match &handler.target {
+        Target::Script { script } => {
+            Some(json!({ "index": index, "url": handler.url.as_str(), "script": script.as_str() }))
+        }
+        _ => None,
+    });
+    json!({
+        "app_dir": app_dir,
+        "runtime": app.runtime,
+        "handlers": scripts.collect::<Vec<_>>(),
+        "default": (app.era == Era::Modern).then_some("main:app"),
+        "threads": settings.concurrency.value,
+        "server": "auto",
+        "env": app.env_variables,
+        "vm": app.vm,
+        "warmup": app.warmup,
+        "entrypoint": app.entrypoint,
+    })
+}
+
+/// `--python`, else the app's virtual environment, else what the runtime asks for, else any Python 3.
+pub(super) fn choose(named: Option<&str>, app: &App, app_dir: &Path) -> Result<Interpreter, LauncherError> {
+    if let Some(named) = named {
+        return try_program(Path::new(named), app_dir).ok_or_else(|| LauncherError::Named(named.to_owned()));
+    }
+    let own = VIRTUAL_ENVIRONMENTS.iter().map(|folder| app_dir.join(folder).join("bin/python"));
+    let mut looked: Vec<PathBuf> = own.filter(|path| path.exists()).collect();
+    looked.extend(by_runtime(&app.runtime).into_iter().map(PathBuf::from));
+    looked.iter().find_map(|program| try_program(program, app_dir)).ok_or_else(|| LauncherError::None {
+        runtime: app.runtime.clone(),
+        looked: looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn by_runtime(runtime: &str) -> Vec<String> {
+    let digits = runtime.trim_start_matches("python");
+    let mut names = Vec::new();
+    if let Some(minor) = digits.strip_prefix('3').filter(|minor| minor.parse::<u8>().is_ok()) {
+        names.push(format!("python3.{minor}"));
+    } else if !digits.starts_with('3') {
+        names.extend(["python2.7".to_owned(), "python2".to_owned()]);
+    }
+    names.push("python3".to_owned());
+    names.push("python".to_owned());
+    names
+}
+
+/// Runs the program once: a name on PATH may be a shim that leads nowhere.
+fn try_program(program: &Path, app_dir: &Path) -> Option<Interpreter> {
+    let program = if program.components().count() > 1 { app_dir.join(program) } else { program.to_owned() };
+    let output = Command::new(&program)
+        .args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let version = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    let known = output.status.success() && version.starts_with(|digit: char| digit.is_ascii_digit());
+    known.then_some(Interpreter { program, version })
+}

@@ -1,0 +1,159 @@
+//! From settings and app.yaml to what the workers must be: which command, how many, in which environment.
+//!
+//! 1. `--upstream`: programs that run already.
+//! 2. `--upstream-cmd`.
+//! 3. `entrypoint:` of app.yaml.
+//! 4. For Python, the built-in launcher (`launcher`).
+//! 5. Nothing, when only files are served.
+//!
+//! Starts nothing itself; that is `worker`'s.
+
+mod environment;
+mod launcher;
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::appyaml::{App, Era, Login, Target};
+use crate::settings::{Endpoint, Settings};
+use crate::worker::{Check, Command, CommandError, Plan, Request, Template, Upstream};
+
+pub use launcher::{Interpreter, LauncherError};
+
+/// Why there is no plan. All of these are the operator's to mend: exit code 78.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// The command cannot be run.
+    #[error("{option}: {source}")]
+    Command {
+        /// Who named the command.
+        option: &'static str,
+        /// What is wrong with it.
+        source: CommandError,
+    },
+    /// There is no way to start this app.
+    #[error(
+        "nothing says how to start the app: runtime `{0}` has no built-in launcher; give `--upstream-cmd 'COMMAND {{port}}'`, \
+         an `entrypoint:` in app.yaml, or `--upstream ADDR` if it runs already"
+    )]
+    NoCommand(String),
+    /// The launcher cannot be used.
+    #[error(transparent)]
+    Launcher(#[from] LauncherError),
+}
+
+/// A plan and what is worth a line in the log about it.
+#[derive(Debug)]
+pub struct Planned {
+    /// For the supervisor.
+    pub plan: Plan,
+    /// How the app is started, in a few words.
+    pub how: String,
+    /// Remarks for the operator.
+    pub notes: Vec<String>,
+}
+
+/// Makes the plan. `private` is a directory of ours for the launcher's files.
+///
+/// # Errors
+/// [`PlanError`] says what to mend.
+pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> Result<Planned, PlanError> {
+    let mut notes = Vec::new();
+    let (command, how) = command(settings, app, app_dir, private, &mut notes)?;
+    let wraps = matches!(command, Command::Wrap(_));
+    let launched = wraps && how.starts_with(launcher::NAME);
+    let plan = Plan {
+        command,
+        workers: settings.workers.value.number,
+        app_dir: app_dir.to_owned(),
+        env: if wraps { environment::variables(app, settings) } else { Vec::new() },
+        checks: checks(settings, app, launched),
+        start_timeout: settings.start_timeout.value,
+        stop_timeout: settings.stop_timeout.value,
+        drain_timeout: settings.grace_period.value,
+        max_requests: settings.max_requests.value,
+        max_lifetime: settings.max_lifetime.value,
+        max_rss: settings.max_rss.value.map(|size| size.as_u64()),
+    };
+    Ok(Planned { plan, how, notes })
+}
+
+fn command(
+    settings: &Settings,
+    app: &App,
+    app_dir: &Path,
+    private: &Path,
+    notes: &mut Vec<String>,
+) -> Result<(Command, String), PlanError> {
+    if settings.is_attached() {
+        let upstreams = settings.upstream.value.iter().map(|endpoint| match endpoint {
+            Endpoint::Tcp { .. } => Upstream::Host(endpoint.to_string()),
+            Endpoint::Unix(path) => Upstream::Unix(path.clone()),
+        });
+        return Ok((Command::Attach(upstreams.collect()), "attached to running upstreams".to_owned()));
+    }
+    if let Some(text) = &settings.upstream_cmd.value {
+        return wrap("--upstream-cmd", Template::parse(text), app_dir, text);
+    }
+    let scripts = wants_app(app);
+    if let Some(text) = &app.entrypoint
+        && (scripts || app.era == Era::Modern)
+    {
+        return wrap("entrypoint in app.yaml", Template::entrypoint(text), app_dir, text);
+    }
+    let python = app.runtime.starts_with("python") || app.vm;
+    let has_main = app_dir.join("main.py").is_file();
+    if !scripts && !(app.era == Era::Modern && (has_main || app.handlers.is_empty())) {
+        return Ok((Command::None, "no worker: only static files are served".to_owned()));
+    }
+    if !python {
+        return Err(PlanError::NoCommand(app.runtime.clone()));
+    }
+    let launch = launcher::prepare(settings, app, app_dir, private)?;
+    notes.extend(launch.notes);
+    let words = Template::from_words(&launch.words)
+        .map_err(|source| PlanError::Command { option: "--python", source })?;
+    Ok((Command::Wrap(words), format!("{} with {}", launcher::NAME, launch.interpreter)))
+}
+
+fn wrap(
+    option: &'static str,
+    template: Result<Template, CommandError>,
+    app_dir: &Path,
+    text: &str,
+) -> Result<(Command, String), PlanError> {
+    let fail = |source| PlanError::Command { option, source };
+    let template = template.map_err(fail)?;
+    template.find_program(app_dir, std::env::var_os("PATH").as_deref()).map_err(fail)?;
+    Ok((Command::Wrap(template), text.to_owned()))
+}
+
+/// Whether a handler that anyone can reach names a script.
+fn wants_app(app: &App) -> bool {
+    app.handlers
+        .iter()
+        .any(|handler| handler.login == Login::Optional && matches!(handler.target, Target::Script { .. }))
+}
+
+/// What a worker must answer before it gets requests. App Engine's own requests go to workers of ours only.
+fn checks(settings: &Settings, app: &App, launched: bool) -> Vec<Check> {
+    let ours = |path: &str| Request { path: path.to_owned(), headers: environment::own_headers() };
+    let mut checks = match &settings.health_path.value {
+        Some(path) => vec![Check::Health(ours(path))],
+        None => vec![Check::Connect],
+    };
+    if launched && app.warmup {
+        checks.push(Check::Warmup(ours("/_ah/warmup")));
+    }
+    checks
+}
+
+/// The application directory as an absolute path, so that it means the same in every worker.
+///
+/// # Errors
+/// When it does not exist or is not a directory.
+pub fn app_dir(given: &Path) -> std::io::Result<PathBuf> {
+    let path = given.canonicalize()?;
+    if path.is_dir() { Ok(path) } else { Err(std::io::ErrorKind::NotADirectory.into()) }
+}
