@@ -1,0 +1,154 @@
+//! From a request head to what is done with it: read in one way or refused, then decided by the site's map, with
+//! every fact the record and the counters need noted on the exchange. Writes nothing to the client.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use pingora::proxy::Session;
+
+use super::reply::Own;
+use super::{Exchange, Gateway};
+use crate::appyaml::ErrorCode;
+use crate::files::{Absent, Entry};
+use crate::headers::strict::{self, Asked, Refusal};
+use crate::headers::trace::Ids;
+use crate::headers::trust;
+use crate::route::{Decision, Facts, Look, Why};
+use crate::site::Site;
+use crate::telemetry::metrics::StaticResult;
+use crate::telemetry::{Origin, Reason};
+
+/// What to do with a request.
+pub(super) enum Act {
+    Refuse(Refusal),
+    Own(Own, Reason),
+    File { handler: usize, entry: Arc<Entry> },
+    App { rewrite: Option<String> },
+}
+
+impl Gateway {
+    /// Checks and decides; what must be answered here comes back as an [`Act`].
+    pub(super) fn decide(&self, session: &Session, exchange: &mut Exchange) -> Act {
+        let site = Arc::clone(&exchange.site);
+        let request = session.req_header();
+        let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
+        exchange.client = trust::client(peer, &request.headers, &site.trusted);
+        exchange.ids = Ids::of(&request.headers);
+        let head = strict::check(
+            &request.method,
+            request.version,
+            request.raw_path(),
+            &request.uri,
+            &request.headers,
+            site.max_request_body,
+        );
+        let head = match head {
+            Ok(head) if !has_lost_length(session) => head,
+            Ok(_) => {
+                return Act::Refuse(Refusal::Ambiguous(
+                    "both Content-Length and Transfer-Encoding are given",
+                ));
+            }
+            Err(refusal) => return Act::Refuse(refusal),
+        };
+        let target = match head.asked {
+            Asked::Resource(target) => target,
+            Asked::Server => return Act::Own(Own::Options, Reason::Health),
+        };
+        let facts = Facts { https: exchange.client.https, path: target.path.as_bytes(), query: target.query };
+        let mut look = |_: usize, path: &str| match site.files.look(path) {
+            Ok(entry) => Look::Found(entry),
+            Err(Absent::Forbidden) => Look::Forbidden,
+            Err(Absent::Missing(rule)) => Look::Missing(rule),
+        };
+        let scheme = if exchange.client.https { "https" } else { "http" };
+        match site.map.decide(&facts, &mut look) {
+            Decision::Health => {
+                let ready = !self.shared.has_workers || self.shared.pool.ready() > 0;
+                Act::Own(Own::Health { ready }, Reason::Health)
+            }
+            Decision::App { handler, .. } if !self.shared.has_workers => {
+                self.refuse(exchange, &site, 404, handler, Why::NoHandler)
+            }
+            Decision::App { handler, script } => {
+                exchange.handler = handler;
+                exchange.origin = Origin::App;
+                let known = handler
+                    .and_then(|handler| site.desks.get(handler))
+                    .is_some_and(|desk| desk.script.is_some());
+                if let (Some(script), false) = (script, known) {
+                    exchange.script = HeaderValue::from_str(&script).ok();
+                }
+                Act::App { rewrite: target.absolute.then(|| origin_form(target)) }
+            }
+            Decision::File { handler, file, .. } => {
+                exchange.handler = Some(handler);
+                Act::File { handler, entry: file }
+            }
+            Decision::Redirect { handler, .. } if head.host.is_empty() => {
+                exchange.handler = handler;
+                Act::Refuse(Refusal::Ambiguous("a redirect needs a Host"))
+            }
+            Decision::Redirect { status, to, handler, why } => {
+                exchange.handler = handler;
+                let reason =
+                    if matches!(why, Why::Secure) { Reason::SecureRedirect } else { Reason::PathRedirect };
+                Act::Own(Own::Redirect { status, location: to.url(scheme, head.host) }, reason)
+            }
+            Decision::Refuse { status, handler, why } => self.refuse(exchange, &site, status, handler, why),
+        }
+    }
+
+    fn refuse(
+        &self,
+        exchange: &mut Exchange,
+        site: &Site,
+        status: u16,
+        handler: Option<usize>,
+        why: Why,
+    ) -> Act {
+        exchange.handler = handler;
+        let desk = handler.and_then(|handler| site.desks.get(handler));
+        let reason = match why {
+            Why::NoHandler => Reason::NoHandler,
+            Why::Login | Why::Reading => Reason::LoginBlocked,
+            Why::Reserved => Reason::Reserved,
+            Why::BadPath => Reason::BadRequest,
+            Why::Dots | Why::Secure => Reason::PathRedirect,
+            Why::Missing(_) => Reason::FileMissing,
+            Why::Forbidden => Reason::FileForbidden,
+            Why::Overrun => Reason::MatchLimit,
+        };
+        if let Some(desk) = desk {
+            if let Some(blocked) = &desk.login_blocked {
+                blocked.inc();
+                exchange.login = handler.map(|handler| site.map.handlers()[handler].login.as_str());
+            }
+            if let Some(counter) = desk.static_results.get(StaticResult::of(status) as usize) {
+                counter.inc();
+            }
+        }
+        let page = (status >= 500).then_some(ErrorCode::Default);
+        Act::Own(Own::Error { status, page, retry: false }, reason)
+    }
+}
+
+fn origin_form(target: strict::Target<'_>) -> String {
+    match target.query {
+        Some(query) => format!("{}?{query}", target.path),
+        None => target.path.to_owned(),
+    }
+}
+
+/// Pingora drops `Content-Length` when both framings are given, before any filter sees it; the bytes as they
+/// came tell. Only requests with `Transfer-Encoding` are looked at.
+fn has_lost_length(session: &Session) -> bool {
+    if !session.req_header().headers.contains_key(http::header::TRANSFER_ENCODING) {
+        return false;
+    }
+    let raw = session.as_downstream().to_h1_raw();
+    raw.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}

@@ -1,0 +1,193 @@
+//! One request and its response, from head to record: what pingora carries from phase to phase. Whatever must
+//! be given back (the worker's place, the drain's latch, the gauge) is given back by dropping it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Version};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use prometheus::IntGauge;
+
+use crate::balance::{Lease, Seat};
+use crate::drain::Latch;
+use crate::headers::trace::Ids;
+use crate::headers::trust::Client;
+use crate::site::Site;
+use crate::telemetry::metrics::{Answered, HandlerMetrics};
+use crate::telemetry::{Origin, Reason, Record};
+
+/// The context of one request.
+pub struct Exchange {
+    /// The site taken at its start.
+    pub site: Arc<Site>,
+    /// When its head had been read.
+    pub started: Instant,
+    /// Who asks.
+    pub client: Client,
+    /// Its ids.
+    pub ids: Ids,
+    /// The matched handler.
+    pub handler: Option<usize>,
+    /// The login rule that answered it.
+    pub login: Option<&'static str>,
+    /// The script, where it is not the same for every request of the handler.
+    pub script: Option<HeaderValue>,
+    /// The right to ask one worker.
+    pub lease: Option<Lease>,
+    /// The worker that was tried last.
+    pub tried: Option<Arc<Seat>>,
+    /// Time in the queue, over all tries.
+    pub queued: Option<Duration>,
+    /// When a worker was chosen.
+    pub sent: Option<Instant>,
+    /// From then to the worker's response head.
+    pub first_byte: Option<Duration>,
+    /// How often another worker was tried.
+    pub retries: u32,
+    /// Body bytes received so far.
+    pub bytes_in: u64,
+    /// Who answers.
+    pub origin: Origin,
+    /// Why the proxy answers by itself.
+    pub reason: Option<Reason>,
+    /// A request to change protocols, which may then stay quiet for long.
+    pub upgrade: bool,
+    in_flight: IntGauge,
+    _latch: Latch,
+}
+
+impl Exchange {
+    /// Begins when the head has been read.
+    #[must_use]
+    pub fn begin(site: Arc<Site>, latch: Latch, in_flight: IntGauge) -> Self {
+        in_flight.inc();
+        Self {
+            site,
+            started: Instant::now(),
+            client: Client { ip: None, peer: None, https: false, trusted: false },
+            ids: Ids { request: String::new(), trace: String::new(), span: 0, sampled: false },
+            handler: None,
+            login: None,
+            script: None,
+            lease: None,
+            tried: None,
+            queued: None,
+            sent: None,
+            first_byte: None,
+            retries: 0,
+            bytes_in: 0,
+            origin: Origin::Proxy,
+            reason: None,
+            upgrade: false,
+            in_flight,
+            _latch: latch,
+        }
+    }
+
+    /// Says who answers, and why when it is the proxy.
+    pub fn answered_by_proxy(&mut self, reason: Reason) {
+        self.origin = Origin::Proxy;
+        self.reason = Some(reason);
+    }
+
+    /// The script header for the app.
+    #[must_use]
+    pub fn script(&self) -> Option<&HeaderValue> {
+        self.script.as_ref().or_else(|| self.site.desks.get(self.handler?)?.script.as_ref())
+    }
+
+    /// The handler-index header for the app.
+    #[must_use]
+    pub fn index(&self) -> Option<&HeaderValue> {
+        Some(&self.site.desks.get(self.handler?)?.index)
+    }
+
+    /// Counts the answer and hands its record to `log`.
+    pub fn finish(&self, session: &Session, status: u16, log: impl FnOnce(&Record<'_>)) {
+        let request = session.req_header();
+        let duration = self.started.elapsed();
+        let desk = self.handler.and_then(|handler| self.site.desks.get(handler));
+        let bytes_out = session.as_downstream().body_bytes_sent();
+        let bytes_in = session.as_downstream().body_bytes_read();
+        let metrics: &HandlerMetrics = match desk {
+            Some(desk) => {
+                desk.requests.fetch_add(1, Ordering::Relaxed);
+                &desk.metrics
+            }
+            None if self.reason == Some(Reason::NoHandler) || self.origin == Origin::App => {
+                &self.site.unmatched
+            }
+            None => &self.site.internal,
+        };
+        metrics.answered(&Answered {
+            method: &request.method,
+            status,
+            seconds: duration.as_secs_f64(),
+            bytes_in,
+            bytes_out,
+        });
+        let raw = String::from_utf8_lossy(request.raw_path());
+        let (path, query) = match raw.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (raw.as_ref(), None),
+        };
+        let address = self.tried.as_ref().map(|seat| seat.address.to_string());
+        log(&Record {
+            method: request.method.as_str(),
+            path,
+            query,
+            host: host(request),
+            scheme: if self.client.https { "https" } else { "http" },
+            proto: proto(request.version),
+            status,
+            handler: metrics.label(),
+            handler_type: metrics.kind().as_str(),
+            login: self.login,
+            duration,
+            queue: self.queued,
+            upstream: self.first_byte,
+            bytes_in,
+            bytes_out,
+            client: self.client.ip,
+            peer: self.client.peer,
+            user_agent: text(&request.headers, "user-agent"),
+            referer: text(&request.headers, "referer"),
+            request_id: &self.ids.request,
+            trace_id: &self.ids.trace,
+            span_id: &self.ids.span_hex(),
+            sampled: self.ids.sampled,
+            worker: self.tried.as_ref().map(|seat| seat.slot),
+            upstream_addr: address.as_deref(),
+            retries: self.retries,
+            origin: self.origin,
+            reason: self.reason,
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.in_flight.dec();
+    }
+}
+
+/// The host asked for: `Host`, or the authority of HTTP/2.
+#[must_use]
+pub(super) fn host(request: &RequestHeader) -> &str {
+    let authority = if request.version == Version::HTTP_2 { request.uri.authority() } else { None };
+    authority.map(http::uri::Authority::as_str).or_else(|| text(&request.headers, "host")).unwrap_or_default()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+const fn proto(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,163 @@
+//! What goes wrong between client and worker, and what follows: another try, a status, a reason.
+//!
+//! | what happened | again? | answer |
+//! |---|---|---|
+//! | the worker did not accept the connection: nothing was sent | once, another worker | 502 |
+//! | the connection broke before a response byte, GET or HEAD | once, another worker | 502 |
+//! | the same, any other method | no | 502 |
+//! | the worker was silent too long | no | 504 |
+//! | queue full, or waited too long | no | 503, `Retry-After` |
+//! | the client was silent too long, or left | no | 408, or nothing (499 in the log) |
+
+use std::future::Future;
+
+use http::Method;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::Exchange;
+use crate::appyaml::ErrorCode;
+use crate::balance::{Busy, Lease};
+use crate::headers::strict::Refusal;
+use crate::telemetry::Reason;
+
+/// How often a request is tried on another worker.
+const SECOND_TRIES: u32 = 1;
+/// The status of a request whose client left, in the log.
+pub(super) const CLIENT_GONE: u16 = 499;
+/// No answer can reach anybody.
+pub(super) const NOBODY_LISTENS: u16 = 0;
+
+/// The reason of a head that was refused.
+pub(super) const fn refusal(refusal: Refusal) -> Reason {
+    match refusal {
+        Refusal::Ambiguous(_) | Refusal::CodingUnknown => Reason::BadRequest,
+        Refusal::MethodForbidden | Refusal::MethodUnknown => Reason::MethodRefused,
+        Refusal::BodyTooLarge => Reason::BodyTooLarge,
+        Refusal::TargetTooLong => Reason::UriTooLong,
+        Refusal::HeadTooLarge => Reason::HeadTooLarge,
+    }
+}
+
+/// Why a request has no worker.
+pub(super) enum NoLease {
+    Busy(Busy),
+    ClientGone(Box<Error>),
+}
+
+/// Waits for a lease while the client stays. A request with a body to come cannot be watched without reading
+/// that body; it waits out its turn.
+pub(super) async fn wait(
+    session: &mut Session,
+    lease: impl Future<Output = Result<Lease, Busy>>,
+) -> Result<Lease, NoLease> {
+    if !session.as_downstream_mut().is_body_empty() {
+        return lease.await.map_err(NoLease::Busy);
+    }
+    tokio::select! {
+        biased;
+        lease = lease => lease.map_err(NoLease::Busy),
+        gone = session.as_downstream_mut().read_body_or_idle(true) => {
+            let error = gone.err().unwrap_or_else(|| Error::explain(ErrorType::ConnectionClosed, "more than one request was sent at once"));
+            Err(NoLease::ClientGone(error))
+        }
+    }
+}
+
+/// The error for pingora when there is no lease.
+pub(super) fn busy(exchange: &mut Exchange, why: NoLease) -> Box<Error> {
+    let reason = match why {
+        NoLease::ClientGone(error) => {
+            exchange.reason = Some(Reason::ClientGone);
+            return error.into_down();
+        }
+        NoLease::Busy(Busy::QueueFull) => Reason::QueueFull,
+        NoLease::Busy(Busy::QueueTimeout) => Reason::QueueTimeout,
+        NoLease::Busy(Busy::NoWorker) => Reason::NoReadyWorker,
+        NoLease::Busy(Busy::Draining) => Reason::Draining,
+    };
+    exchange.reason = Some(reason);
+    Error::explain(ErrorType::HTTPStatus(503), reason.as_str())
+}
+
+/// Nothing was sent, so another worker may try, whatever the method.
+pub(super) fn unreachable(exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
+    if let Some(lease) = &exchange.lease {
+        lease.unreachable();
+    }
+    exchange.reason = Some(Reason::ConnectError);
+    again(exchange, &mut error, true);
+    error
+}
+
+/// The connection broke after something was sent. Only what does no harm twice is tried again, and only when
+/// the client has seen nothing.
+pub(super) fn interrupted(
+    session: &Session,
+    exchange: &mut Exchange,
+    mut error: Box<Error>,
+    client_reused: bool,
+) -> Box<Error> {
+    let request = session.req_header();
+    let harmless = matches!(request.method, Method::GET | Method::HEAD)
+        && !session.as_ref().retry_buffer_truncated()
+        && session.response_written().is_none();
+    let broken = *error.esource() == ErrorSource::Upstream
+        && matches!(
+            error.etype(),
+            ErrorType::ConnectionClosed
+                | ErrorType::ReadError
+                | ErrorType::WriteError
+                | ErrorType::ConnectError
+        );
+    // A kept connection that its worker closed meanwhile says nothing about the worker.
+    let stale = client_reused && error.retry() && request.method.is_idempotent();
+    again(exchange, &mut error, harmless && (broken || stale));
+    error
+}
+
+fn again(exchange: &mut Exchange, error: &mut Box<Error>, allowed: bool) {
+    let allowed = allowed && exchange.retries < SECOND_TRIES;
+    exchange.retries += u32::from(allowed);
+    error.set_retry(allowed);
+    if allowed {
+        exchange.reason = None;
+    }
+}
+
+/// The status and the reason of a request that failed for good.
+pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
+    if let ErrorType::HTTPStatus(status) = error.etype() {
+        return (*status, exchange.reason.unwrap_or(Reason::Internal));
+    }
+    match error.esource() {
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::ReadTimedout => (408, Reason::RequestTimeout),
+            ErrorType::InvalidHTTPHeader => (400, Reason::BadRequest),
+            _ => (NOBODY_LISTENS, Reason::ClientGone),
+        },
+        ErrorSource::Upstream => match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => (504, Reason::UpstreamTimeout),
+            _ if exchange.reason == Some(Reason::ConnectError) => (502, Reason::ConnectError),
+            _ => (502, Reason::UpstreamReset),
+        },
+        ErrorSource::Internal | ErrorSource::Unset => match error.etype() {
+            ErrorType::WriteError | ErrorType::ConnectionClosed => (NOBODY_LISTENS, Reason::ClientGone),
+            _ => (500, Reason::Internal),
+        },
+    }
+}
+
+/// Which page of `error_handlers` stands for a failure (spec section g).
+pub(super) const fn page(reason: Reason) -> Option<ErrorCode> {
+    match reason {
+        Reason::UpstreamTimeout => Some(ErrorCode::Timeout),
+        Reason::QueueFull | Reason::QueueTimeout => Some(ErrorCode::OverQuota),
+        Reason::NoReadyWorker
+        | Reason::ConnectError
+        | Reason::UpstreamReset
+        | Reason::Draining
+        | Reason::Internal => Some(ErrorCode::Default),
+        _ => None,
+    }
+}

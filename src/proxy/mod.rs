@@ -1,0 +1,332 @@
+//! The front desk of the traffic: pingora's phases, each a few lines that call a mechanism.
+//!
+//! 1. `request_filter`: read the head in one way or refuse, decide, answer what is ours.
+//! 2. `upstream_peer`: a lease on the least busy worker, or a place in the queue.
+//! 3. `upstream_request_filter`, `response_filter`: the header policy, both ways.
+//! 4. `fail_to_connect`, `error_while_proxy`, `fail_to_proxy`: one second try where it is safe, then 502, 503 or 504.
+//! 5. `logging`: the record.
+//!
+//! What is decided lives in `route`, what headers mean in `headers`, who is free in `balance`.
+
+mod decide;
+mod exchange;
+mod failure;
+mod reply;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Method;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::HttpPeer;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::{Error, ErrorType, Result};
+
+use crate::balance::{Address, Pool};
+use crate::drain::Drain;
+use crate::files::Entry;
+use crate::headers::{finish, send};
+use crate::site::{Current, static_options};
+use crate::telemetry::metrics::{Metrics, StaticResult, class_of};
+use crate::telemetry::{Log, Origin, Reason};
+
+use decide::Act;
+pub use exchange::Exchange;
+use reply::Own;
+
+/// An idle connection of a client is closed after this many seconds.
+const KEEP_ALIVE_SECONDS: u64 = 75;
+/// An unused connection to a worker is closed after this long: below the 2 s after which gunicorn closes it by
+/// default, so that a request does not meet a connection its worker is just closing.
+const WORKER_IDLE: std::time::Duration = std::time::Duration::from_millis(1500);
+/// What is left of a request body after an early answer must arrive within this time.
+const BODY_REST: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What all proxy threads share.
+pub struct Shared {
+    /// The live site.
+    pub current: Arc<Current>,
+    /// The ready workers.
+    pub pool: Pool,
+    /// The way out.
+    pub drain: Drain,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The log.
+    pub log: Log,
+    /// Whether there are workers at all; false when only static files are served.
+    pub has_workers: bool,
+    /// Counters of the worker slots by class of status code.
+    pub slots: Vec<[prometheus::IntCounter; 5]>,
+}
+
+/// The proxy on one thread.
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// A gateway over what all of them share.
+    #[must_use]
+    pub const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    async fn own(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        own: &Own,
+        reason: Reason,
+    ) -> Result<()> {
+        exchange.answered_by_proxy(reason);
+        self.shared.metrics.generated(reason);
+        let site = Arc::clone(&exchange.site);
+        reply::own(session, &site, own).await
+    }
+
+    async fn file(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        handler: usize,
+        entry: &Arc<Entry>,
+    ) -> Result<()> {
+        let site = Arc::clone(&exchange.site);
+        let Some(options) = site.map.handlers().get(handler).and_then(static_options) else {
+            return Err(Error::explain(
+                ErrorType::InternalError,
+                "a file was decided for a handler without files",
+            ));
+        };
+        exchange.origin = Origin::Static;
+        let request = session.req_header();
+        // App Engine answers any method with the file; only HEAD goes without its body.
+        let method = if request.method == Method::HEAD { Method::HEAD } else { Method::GET };
+        let answer = site.files.answer(entry, options, &method, &request.headers).await;
+        if let Some(counter) = site
+            .desks
+            .get(handler)
+            .and_then(|desk| desk.static_results.get(StaticResult::of(answer.status) as usize))
+        {
+            counter.inc();
+        }
+        let sent = reply::file(session, answer).await?;
+        self.shared.metrics.static_sent_bytes.inc_by(sent);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        let Shared { current, drain, metrics, .. } = &*self.shared;
+        Exchange::begin(current.get(), drain.exchange(), metrics.in_flight.clone())
+    }
+
+    /// No modules: compression is the app's choice, and each module costs a call per chunk.
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let downstream = session.as_downstream_mut();
+        downstream.set_total_drain_timeout(Some(BODY_REST));
+        if self.shared.drain.begun() {
+            downstream.set_keepalive(None);
+        } else if downstream.get_keepalive().is_some() {
+            downstream.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+        }
+        match self.decide(session, exchange) {
+            Act::App { rewrite } => {
+                if let Some(target) = rewrite {
+                    session.req_header_mut().set_raw_path(target.as_bytes())?;
+                }
+                exchange.upgrade = session.as_downstream().is_upgrade_req();
+                Ok(false)
+            }
+            Act::File { handler, entry } => {
+                self.file(session, exchange, handler, &entry).await?;
+                Ok(true)
+            }
+            Act::Own(own, reason) => {
+                self.own(session, exchange, &own, reason).await?;
+                Ok(true)
+            }
+            Act::Refuse(refusal) => {
+                // Where a message ends is in doubt: nothing more is read from this connection.
+                session.set_keepalive(None);
+                self.own(session, exchange, &Own::refusal(refusal.status()), failure::refusal(refusal))
+                    .await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.bytes_in += body.as_ref().map_or(0, Bytes::len) as u64;
+        // After an upgrade this is a conversation, not a body.
+        if exchange.bytes_in > exchange.site.max_request_body && !exchange.upgrade {
+            exchange.reason = Some(Reason::BodyTooLarge);
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_down());
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        exchange.lease = None;
+        let avoid = exchange.tried.take();
+        let pool = &self.shared.pool;
+        let lease = match pool.try_lease(avoid.as_ref()) {
+            Some(lease) => lease,
+            None => failure::wait(session, pool.lease(avoid.as_ref()))
+                .await
+                .map_err(|busy| failure::busy(exchange, busy))?,
+        };
+        exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
+        exchange.sent = Some(std::time::Instant::now());
+        exchange.tried = Some(Arc::clone(lease.seat()));
+        let mut peer = match &lease.address {
+            Address::Tcp(address) => HttpPeer::new(*address, false, String::new()),
+            Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
+        };
+        peer.group_key = lease.generation;
+        let site = &exchange.site;
+        let options = &mut peer.options;
+        options.connection_timeout = Some(site.connect_timeout);
+        options.total_connection_timeout = Some(site.connect_timeout);
+        options.idle_timeout = Some(WORKER_IDLE);
+        options.write_timeout = Some(site.request_timeout);
+        // A websocket may be quiet for as long as both ends like.
+        options.read_timeout = (!exchange.upgrade).then_some(site.request_timeout);
+        exchange.lease = Some(lease);
+        Ok(Box::new(peer))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        #[cfg(unix)] _: std::os::unix::io::RawFd,
+        _: Option<&pingora::protocols::Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if let Some(lease) = &exchange.lease {
+            lease.reached();
+        }
+        if let (false, Some(sent)) = (reused, exchange.sent) {
+            self.shared.metrics.upstream_connect.observe(sent.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let facts = send::Facts {
+            client: exchange.client,
+            host: exchange::host(session.req_header()),
+            ids: &exchange.ids,
+            script: exchange.script(),
+            handler: exchange.index(),
+        };
+        let stripped = exchange.site.policy.send(request, &facts)?;
+        self.shared.metrics.stripped_appengine.inc_by(stripped.appengine);
+        self.shared.metrics.stripped_underscore.inc_by(stripped.underscore);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if let (None, Some(sent)) = (exchange.first_byte, exchange.sent) {
+            let first_byte = sent.elapsed();
+            exchange.first_byte = Some(first_byte);
+            self.shared.metrics.upstream_first_byte.observe(first_byte.as_secs_f64());
+        }
+        if exchange.retries > 0 && !response.status.is_informational() {
+            self.shared.metrics.upstream_retries.with_label_values(&["connect_error", "ok"]).inc();
+        }
+        if self.shared.drain.begun() {
+            session.set_keepalive(None);
+        }
+        finish::finish(response, session.req_header().version)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        failure::unreachable(exchange, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        exchange: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        failure::interrupted(session, exchange, error, client_reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let (status, reason) = failure::verdict(exchange, error);
+        exchange.answered_by_proxy(reason);
+        self.shared.metrics.generated(reason);
+        if exchange.retries > 0 {
+            self.shared.metrics.upstream_retries.with_label_values(&["connect_error", "failed"]).inc();
+        }
+        if status != failure::NOBODY_LISTENS && session.response_written().is_none() {
+            let own = Own::Error { status, page: failure::page(reason), retry: status == 503 };
+            let site = Arc::clone(&exchange.site);
+            session.set_keepalive(None);
+            // When this cannot be written either, the client is gone.
+            let _ = reply::own(session, &site, &own).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        // The access log tells it, with a reason.
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        let sent = session.response_written().map(|response| response.status.as_u16());
+        let status = sent.unwrap_or(failure::CLIENT_GONE);
+        if sent.is_none() && exchange.reason.is_none() {
+            exchange.answered_by_proxy(Reason::ClientGone);
+        } else if let (Some(_), Some(error), None) = (sent, error, exchange.reason) {
+            // The head went out, the rest did not.
+            exchange.reason = Some(failure::verdict(exchange, error).1);
+        }
+        if let Some(slot) = exchange.lease.as_ref().and_then(|lease| self.shared.slots.get(lease.slot)) {
+            slot[class_of(status)].inc();
+        }
+        exchange.finish(session, status, |record| self.shared.log.request(record));
+    }
+}
