@@ -1,0 +1,202 @@
+//! From the old configuration to a new one, or not at all: the only writer of the current site.
+//!
+//! SIGHUP reads app.yaml and compat-proxy.yaml again and rolls the workers one after another; a changed app.yaml
+//! (noticed by content, for a ConfigMap changes by swapping a symlink) changes the routing only. Everything is
+//! built before anything is swapped; on an error nothing has changed but a log line, a counter and the status.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::appyaml::{App, Severity};
+use crate::balance::{Limits, Pool};
+use crate::drain::Stage;
+use crate::plan;
+use crate::settings::{Hints, Options, Settings};
+use crate::site::{self, Current, Site};
+use crate::telemetry::metrics::Metrics;
+use crate::worker::{Handle, Plan};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Everything a reload needs.
+pub struct Reloader {
+    /// The application directory, absolute.
+    pub app_dir: PathBuf,
+    /// Where the launcher's files are written.
+    pub private: PathBuf,
+    /// The command line, which wins over the file when that is read again.
+    pub flags: Options,
+    /// Whether the log goes to a terminal, for its default format.
+    pub terminal: bool,
+    /// The settings in force.
+    pub settings: Settings,
+    /// What runs now.
+    pub plan: Plan,
+    /// Where the site hangs.
+    pub current: Arc<Current>,
+    /// Whose limits may change.
+    pub pool: Pool,
+    /// The workers.
+    pub workers: Handle,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What app.yaml suggests for settings nobody chose.
+#[must_use]
+pub fn hints(app: &App, settings: &Settings) -> Hints {
+    let one_at_a_time =
+        settings.threadsafe.value == crate::settings::Threadsafe::Enforce && app.threadsafe == Some(false);
+    Hints {
+        concurrency: if one_at_a_time {
+            Some(1)
+        } else {
+            app.max_concurrent_requests.map(std::num::NonZeroU32::get)
+        },
+        workers: app.manual_instances.map(std::num::NonZeroU32::get),
+        queue_timeout: app.max_pending_latency,
+    }
+}
+
+/// The pool's limits for settings.
+#[must_use]
+pub fn limits(settings: &Settings, slots: usize) -> Limits {
+    let concurrency = settings.concurrency.value;
+    Limits {
+        concurrency,
+        queue_depth: settings.queue_depth_for(slots, concurrency),
+        queue_timeout: settings.queue_timeout.value,
+    }
+}
+
+impl Reloader {
+    /// Catches SIGHUP; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn catch() -> std::io::Result<Signal> {
+        signal(SignalKind::hangup())
+    }
+
+    /// Reloads whenever asked, until the process stops.
+    pub async fn run(mut self, mut hangup: Signal, stage: watch::Receiver<Stage>) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = self.current.get().sha.clone();
+        loop {
+            let mut closing = stage.clone();
+            tokio::select! {
+                _ = closing.wait_for(|stage| *stage >= Stage::Closing) => return,
+                Some(()) = hangup.recv() => {
+                    let mut closing = stage.clone();
+                    let rolled = tokio::select! {
+                        result = self.reload_all() => result,
+                        _ = closing.wait_for(|stage| *stage >= Stage::Closing) => return,
+                    };
+                    self.report(rolled, "SIGHUP");
+                    seen = self.content().unwrap_or(seen);
+                }
+                _ = look.tick() => {
+                    let Some(content) = self.content() else { continue };
+                    if content != seen {
+                        seen = content;
+                        let routed = self.reload_routes();
+                        self.report(routed, "changed file");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A hash over the yaml files of the current site as they are now; none while one cannot be read, as in the
+    /// middle of being replaced.
+    fn content(&self) -> Option<String> {
+        let site = self.current.get();
+        let read = |path: &PathBuf| {
+            let text = std::fs::read(self.app_dir.join(path)).ok()?;
+            Some((path.to_string_lossy().into_owned(), text))
+        };
+        let files: Vec<_> = site.app.sources.iter().map(read).collect::<Option<_>>()?;
+        Some(site::fingerprint(files.iter().map(|(name, text)| (name.as_str(), text.as_slice()))))
+    }
+
+    fn report(&self, result: Result<(), String>, cause: &str) {
+        let succeeded = result.is_ok();
+        self.metrics.config_last_reload_successful.set(i64::from(succeeded));
+        let label = if succeeded { "success" } else { "failure" };
+        self.metrics.config_reloads.with_label_values(&[label]).inc();
+        match result {
+            Ok(()) => info!(cause, generation = self.current.get().generation, "configuration reloaded"),
+            Err(text) => {
+                error!(cause, error = %text, "configuration not reloaded: the old one stays in force");
+                self.current.refused(text);
+            }
+        }
+    }
+
+    /// app.yaml alone, for the routing.
+    fn reload_routes(&mut self) -> Result<(), String> {
+        let site = self.build(&self.settings.clone())?;
+        let planned = plan::make(&self.settings, &site.app, &self.app_dir, &self.private)
+            .map_err(|error| error.to_string());
+        match planned {
+            Ok(planned) if without_instance(&planned.plan) == without_instance(&self.plan) => {}
+            Ok(_) => warn!(
+                "app.yaml changed what workers must see (env_variables, entrypoint or scripts): send SIGHUP to replace them"
+            ),
+            Err(error) => warn!(error, "app.yaml changed how the app is started; the running workers stay"),
+        }
+        self.current.replace(site);
+        Ok(())
+    }
+
+    /// Both files, and the workers.
+    async fn reload_all(&mut self) -> Result<(), String> {
+        let fresh =
+            Settings::load(&self.flags, &self.app_dir, self.terminal).map_err(|error| error.to_string())?;
+        let reading = site::read(&self.app_dir, &fresh.app_yaml.value);
+        let Some(app) = &reading.app else { return Err(reading.rendered(Severity::Error)) };
+        let settings = fresh.with_hints(&hints(app, &fresh));
+        for option in self.settings.changes_needing_restart(&settings) {
+            warn!(option, "this option takes effect when compat-proxy is started again");
+        }
+        let site = self.build(&settings)?;
+        let planned = plan::make(&settings, &site.app, &self.app_dir, &self.private)
+            .map_err(|error| error.to_string())?;
+        for note in &planned.notes {
+            warn!("{note}");
+        }
+        // Workers first: new routes never meet a fleet that cannot serve them, and code that does not start
+        // never replaces code that runs.
+        self.workers.roll(planned.plan.clone()).await.map_err(|error| error.to_string())?;
+        self.pool.set_limits(limits(&settings, planned.plan.slots()));
+        self.plan = planned.plan;
+        self.settings = settings;
+        self.current.replace(site);
+        Ok(())
+    }
+
+    fn build(&self, settings: &Settings) -> Result<Site, String> {
+        let reading = site::read(&self.app_dir, &settings.app_yaml.value);
+        for problem in reading.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
+            warn!("{}", crate::appyaml::render(problem, &reading.texts, false));
+        }
+        let generation = self.current.get().generation + 1;
+        Site::build(reading, &self.app_dir, settings, &self.metrics, generation)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Plans compare equal when only the made-up instance id differs.
+fn without_instance(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.env.retain(|(key, value)| !value.is_empty() && !key.contains("INSTANCE"));
+    plan
+}

@@ -1,0 +1,309 @@
+//! Builds all of it, serves, and ends all of it, in the order things happen: known good first, ports next,
+//! traffic last, and the other way round at the end.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::apps::http_app::HttpServer;
+use pingora::server::RunArgs;
+use pingora::services::listening::Service;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::admin::Admin;
+use crate::appyaml::{self, Severity};
+use crate::balance::Pool;
+use crate::drain::{Drain, Latch, Patience, Signals};
+use crate::listen::BindError;
+use crate::plan::{self, PlanError, Planned};
+use crate::proxy::Shared;
+use crate::reload::{self, Reloader};
+use crate::settings::{AccessLog, LogFormat, Options, Settings, SettingsErrors, Threadsafe};
+use crate::site::{self, Current, LoadError, Reading, Site};
+use crate::telemetry::log::{Access, Stream};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Format, Log};
+use crate::worker::{self, Command, Outcome, Supervisor, Surroundings};
+
+mod server;
+
+use server::{adopt, bind, gateway, server};
+
+/// Why nothing is served. Each names its exit code.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// 78.
+    #[error("{0}")]
+    Settings(#[from] SettingsErrors),
+    /// 65.
+    #[error("{0}")]
+    App(#[from] LoadError),
+    /// 78.
+    #[error("{0}")]
+    Plan(#[from] PlanError),
+    /// 71.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// 71.
+    #[error("the operating system refused: {what}: {source}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code of the contract.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Plan(_) => 78,
+            Self::App(_) => 65,
+            Self::Bind(_) | Self::System { .. } => 71,
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// Runs the app in `app_dir` until told to stop; returns the exit code.
+///
+/// # Errors
+/// [`StartError`]: nothing was served, and nothing is left running.
+pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, StartError> {
+    let started = Instant::now();
+    let app_dir =
+        plan::app_dir(app_dir).map_err(|source| LoadError::Root { path: app_dir.to_owned(), source })?;
+    let settings = Settings::load(flags, &app_dir, terminal)?;
+    let reading = site::read(&app_dir, &settings.app_yaml.value);
+    let app = reading
+        .app
+        .as_ref()
+        .ok_or_else(|| LoadError::Invalid { rendered: reading.rendered(Severity::Error) })?;
+    let settings = settings.with_hints(&reload::hints(app, &settings));
+    let private =
+        tempfile::Builder::new().prefix("compat-proxy-").tempdir().map_err(system("a private directory"))?;
+    let planned = plan::make(&settings, app, &app_dir, private.path())?;
+    raise_descriptor_limit();
+    let shards = settings.threads.value.number;
+    let bound = bind(&settings.resolved_listen()?, shards, "--listen")?;
+    let admin_bound = bind(&[settings.resolved_admin()?], 1, "--admin")?;
+
+    let metrics = Arc::new(Metrics::new().map_err(|error| system("metrics")(io::Error::other(error)))?);
+    let log = start_log(&settings, &metrics);
+    count_panics(&metrics);
+    tell(&settings, &reading, &planned);
+    let slots = planned.plan.slots();
+    let has_workers = !matches!(planned.plan.command, Command::None);
+    let pool = Pool::new(reload::limits(&settings, slots), Arc::clone(&metrics));
+    let site = Site::build(reading, &app_dir, &settings, &metrics, 1)?;
+    let current = Arc::new(Current::new(site));
+    let (supervisor, workers) =
+        worker::supervisor(planned.plan.clone(), pool.clone(), Arc::clone(&metrics), surroundings(&log))
+            .map_err(system("a private directory for the workers' sockets"))?;
+    let addresses: Vec<String> = bound.iter().map(|bound| bound.address().to_string()).collect();
+    let mut hand_over = Vec::new();
+    for shard in 0..shards {
+        let own = bound.iter().map(|bound| Ok((bound.address().clone(), bound.hand_over(shard)?)));
+        hand_over
+            .push(own.collect::<io::Result<Vec<_>>>().map_err(system("a descriptor for each listener"))?);
+    }
+    let drain = Drain::new(bound);
+    let reloader = Reloader {
+        app_dir,
+        private: private.path().to_owned(),
+        flags: flags.clone(),
+        terminal,
+        settings: settings.clone(),
+        plan: planned.plan,
+        current: Arc::clone(&current),
+        pool: pool.clone(),
+        workers: workers.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let control = control(&drain, supervisor, reloader, &settings)?;
+
+    let shared = Arc::new(Shared {
+        current: Arc::clone(&current),
+        pool: pool.clone(),
+        drain: drain.clone(),
+        metrics: Arc::clone(&metrics),
+        log: log.clone(),
+        has_workers,
+        slots: (0..slots).map(|slot| metrics.worker_classes(slot)).collect(),
+    });
+    let mut server = server();
+    for (shard, listeners) in hand_over.into_iter().enumerate() {
+        let service = gateway(&server, &shared, shard, &settings);
+        server.add_service(drain.hold(adopt(service, listeners)));
+    }
+    let admin = Admin {
+        current,
+        pool,
+        workers,
+        has_workers,
+        metrics: Arc::clone(&metrics),
+        stage: drain.stage(),
+        started,
+    };
+    let admin_address = admin_bound.iter().map(|bound| bound.address().to_string()).collect::<String>();
+    let mut own = Vec::new();
+    for bound in &admin_bound {
+        own.push((
+            bound.address().clone(),
+            bound.hand_over(0).map_err(system("a descriptor for the admin listener"))?,
+        ));
+    }
+    server.add_service(adopt(Service::new("admin".to_owned(), HttpServer::new_app(admin)), own));
+    for address in &addresses {
+        info!(address = %address, threads = shards, "listening");
+    }
+    info!(address = %admin_address, "admin listening");
+
+    server.run(RunArgs { shutdown_signal: Box::new(drain.clone()) });
+    // The control thread ends with the last stage; its result was logged there.
+    let _ = control.join();
+    metrics.lifecycle("stopped");
+    let code = drain.exit_code();
+    info!(code, "stopped");
+    log.flush(Duration::from_secs(1));
+    drop(admin_bound);
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// One thread for what must live as long as the process: signals and the drain, the supervisor (the kernel ends
+/// the workers when the thread that started them ends), and reloads.
+fn control(
+    drain: &Drain,
+    supervisor: Supervisor,
+    reloader: Reloader,
+    settings: &Settings,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let patience = Patience {
+        quiet: settings.drain_quiet.value,
+        grace: settings.grace_period.value,
+        stop: settings.stop_timeout.value,
+    };
+    let drain = drain.clone();
+    let latch = drain.finisher();
+    let (ready, wait) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        runtime.block_on(async move {
+            let caught = Signals::catch().and_then(|signals| Ok((signals, Reloader::catch()?)));
+            let (signals, hangup) = match caught {
+                Ok(caught) => caught,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _ = ready.send(Ok(()));
+            let stage = drain.stage();
+            let (gone, over) = oneshot::channel::<()>();
+            tokio::join!(
+                async {
+                    drain.clone().conduct(signals, patience).await;
+                    drop(gone);
+                },
+                supervise(supervisor, &drain, latch),
+                async {
+                    tokio::select! {
+                        () = reloader.run(hangup, stage) => {}
+                        _ = over => {}
+                    }
+                },
+            );
+        });
+    });
+    let thread = thread.map_err(system("a thread"))?;
+    match wait.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => Err(system("catching signals")(error)),
+        Err(_) => Err(system("a control thread")(io::Error::other("it ended at once"))),
+    }
+}
+
+async fn supervise(supervisor: Supervisor, drain: &Drain, latch: Latch) {
+    match supervisor.run(drain.stage()).await {
+        Outcome::Stopped => {}
+        Outcome::NeverReady { last } => {
+            error!(
+                last = %last,
+                "no worker became ready five times in a row: look at what the workers print above, or raise --start-timeout"
+            );
+            drain.fail(69);
+        }
+    }
+    drop(latch);
+}
+
+/// Everything an operator should see once, at start.
+fn tell(settings: &Settings, reading: &Reading, planned: &Planned) {
+    info!(version = env!("CARGO_PKG_VERSION"), app = %planned.how, workers = planned.plan.slots(), "starting");
+    for note in &settings.notes {
+        warn!("{note}");
+    }
+    for note in &planned.notes {
+        warn!("{note}");
+    }
+    for problem in &reading.problems {
+        let text = appyaml::render(problem, &reading.texts, false);
+        if problem.severity == Severity::Note { info!("{text}") } else { warn!("{text}") }
+    }
+    let threadsafe = reading.app.as_ref().and_then(|app| app.threadsafe);
+    if threadsafe == Some(false) && settings.threadsafe.value == Threadsafe::Ignore {
+        info!(
+            "threadsafe: false is ignored, as the python-compat runtime did; --threadsafe enforce sends one request at a time to each worker"
+        );
+    }
+}
+
+fn start_log(settings: &Settings, metrics: &Metrics) -> Log {
+    let format = match settings.log_format.value {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+        LogFormat::Gcp => Format::Gcp { project: std::env::var("GOOGLE_CLOUD_PROJECT").ok() },
+    };
+    let access = match settings.access_log.value {
+        AccessLog::On => Access::On,
+        AccessLog::Off => Access::Off,
+        AccessLog::Errors => Access::Errors,
+    };
+    Log::start(format, access, settings.log_level.value.as_str(), metrics)
+}
+
+fn surroundings(log: &Log) -> Surroundings {
+    let log = log.clone();
+    Surroundings::new(Arc::new(move |line: worker::Line<'_>| {
+        let stream = match line.stream {
+            worker::Stream::Stdout => Stream::Stdout,
+            worker::Stream::Stderr => Stream::Stderr,
+        };
+        log.worker(line.slot, line.pid, stream, line.text);
+    }))
+}
+
+/// A panic ends one request; it is a bug, and must be seen.
+fn count_panics(metrics: &Arc<Metrics>) {
+    let panics = metrics.panics.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        panics.inc();
+        error!(panic = %info, "panic: this is a bug in compat-proxy, please report it");
+    }));
+}
+
+/// Each request may need two descriptors; the soft limit is often 1,024 for historical reasons.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it is refused, the limit in force holds.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
