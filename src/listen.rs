@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
@@ -23,6 +24,8 @@ const BPF_RETURN: u16 = 0x06;
 pub struct Bound {
     address: Local,
     sockets: Vec<OwnedFd>,
+    /// Set when the path is gone already: whatever stands there by then is somebody else's.
+    released: AtomicBool,
 }
 
 /// Where a socket is bound.
@@ -132,7 +135,7 @@ impl Bound {
             socket.listen(BACKLOG)?;
         }
         let sockets = sockets.into_iter().map(|socket| OwnedFd::from(TcpListener::from(socket))).collect();
-        Ok(Self { address: Local::Tcp(actual), sockets })
+        Ok(Self { address: Local::Tcp(actual), sockets, released: AtomicBool::new(false) })
     }
 
     /// Binds a unix socket at `path`, mode 0660; a dead socket left there is replaced, a living one is not.
@@ -154,7 +157,11 @@ impl Bound {
         let listener = UnixListener::bind(path).map_err(fail)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
-        Ok(Self { address: Local::Unix(path.to_owned()), sockets: vec![listener.into()] })
+        Ok(Self {
+            address: Local::Unix(path.to_owned()),
+            sockets: vec![listener.into()],
+            released: AtomicBool::new(false),
+        })
     }
 
     /// Where it is bound.
@@ -198,9 +205,13 @@ impl Bound {
                     let _ = SockRef::from(socket).attach_filter(&drop_all);
                 }
             }
-            Local::Unix(path) => {
-                let _ = std::fs::remove_file(path);
-            }
+            Local::Unix(path) => self.release(path),
+        }
+    }
+
+    fn release(&self, path: &Path) {
+        if !self.released.swap(true, Ordering::Relaxed) {
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -216,7 +227,7 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         if let Local::Unix(path) = &self.address {
-            let _ = std::fs::remove_file(path);
+            self.release(path);
         }
     }
 }

@@ -51,12 +51,17 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Draft {
         place: node.place(),
         runtime: node.text_at("runtime").map(|text| text.trim_end().to_owned()),
         flexible: matches!(node.text_at("env").as_deref(), Some("2" | "flex" | "flexible")),
-        service: node.text_at("service").or_else(|| node.text_at("module")).unwrap_or_else(|| "default".to_owned()),
+        service: node
+            .text_at("service")
+            .or_else(|| node.text_at("module"))
+            .unwrap_or_else(|| "default".to_owned()),
         version: text("version"),
         application: text("application").or_else(|| text("project")),
         entrypoint: text("entrypoint"),
         threadsafe: node.get("threadsafe").and_then(Node::truth),
-        warmup: node.get("inbound_services").is_some_and(|list| list.items().any(|item| item.text() == "warmup")),
+        warmup: node
+            .get("inbound_services")
+            .is_some_and(|list| list.items().any(|item| item.text() == "warmup")),
         max_concurrent_requests: scaling
             .and_then(|node| node.text_at("max_concurrent_requests"))
             .map(|text| text.trim().parse().unwrap_or(NonZeroU32::MAX)),
@@ -74,7 +79,9 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Draft {
 /// The checks across fields.
 fn together(node: Node<'_>, draft: &Draft, findings: &mut Findings) {
     if node.value.is_mapping() && draft.runtime.is_none() && !draft.is_vm() {
-        findings.error(&node.place(), "there is no `runtime`").hint("add `runtime: python27`, or the runtime the app needs");
+        findings
+            .error(&node.place(), "there is no `runtime`")
+            .hint("add `runtime: python27`, or the runtime the app needs");
     }
     both(node, "application", "project", findings);
     both(node, "service", "module", findings);
@@ -82,7 +89,10 @@ fn together(node: Node<'_>, draft: &Draft, findings: &mut Findings) {
         let version = draft.version.as_deref().unwrap_or_default();
         if if text == "-dot-" { version.contains(text) } else { version.starts_with(text) } {
             let place = node.get("version").map_or_else(|| node.place(), Node::place);
-            findings.error(&place, format!("a version cannot have {} in it: App Engine keeps it for itself", code(text)));
+            findings.error(
+                &place,
+                format!("a version cannot have {} in it: App Engine keeps it for itself", code(text)),
+            );
         }
     }
     scalings(node, findings);
@@ -95,7 +105,8 @@ fn together(node: Node<'_>, draft: &Draft, findings: &mut Findings) {
             .hint("add `api_config:` with `url` and `script`, or use `script` alone");
     }
     // Unset counts as threadsafe here; in handlers of includes only a true one does.
-    let threadsafe = draft.threadsafe.unwrap_or(true) && draft.max_concurrent_requests != Some(NonZeroU32::MIN);
+    let threadsafe =
+        draft.threadsafe.unwrap_or(true) && draft.max_concurrent_requests != Some(NonZeroU32::MIN);
     cgi(&draft.part.handlers, threadsafe && draft.runtime.as_deref() == Some("python27"), findings);
     super::rare::check(node, findings);
 }
@@ -103,7 +114,9 @@ fn together(node: Node<'_>, draft: &Draft, findings: &mut Findings) {
 /// Two names for one thing.
 fn both(node: Node<'_>, one: &str, other: &str, findings: &mut Findings) {
     if let (Some(_), Some((key, _))) = (node.entry(one), node.entry(other)) {
-        findings.error(&key.place(), format!("both {} and {} are given", code(one), code(other))).hint("keep one of the two");
+        findings
+            .error(&key.place(), format!("both {} and {} are given", code(one), code(other)))
+            .hint("keep one of the two");
     }
 }
 
@@ -134,9 +147,13 @@ fn libraries(node: Node<'_>, draft: &Draft, findings: &mut Findings) {
             .hint("list the libraries in requirements.txt instead");
     }
     let mut seen = BTreeSet::new();
-    for (name, place) in list.items().filter_map(|item| Some((item.text_at("name")?, item.get("name")?.place()))) {
+    for (name, place) in
+        list.items().filter_map(|item| Some((item.text_at("name")?, item.get("name")?.place())))
+    {
         if seen.contains(&name) {
-            findings.error(&place, format!("the library {} is given twice", code(&name))).hint("keep one of the two");
+            findings
+                .error(&place, format!("the library {} is given twice", code(&name)))
+                .hint("keep one of the two");
         }
         seen.insert(name);
     }
@@ -164,7 +181,10 @@ fn error_handlers(node: Node<'_>, findings: &mut Findings) -> Vec<ErrorHandler> 
             _ => ErrorCode::Default,
         };
         if found.iter().any(|other| other.code == kind) {
-            let message = format!("a second page for {}: the first is used", code(code_text.as_deref().unwrap_or("default")));
+            let message = format!(
+                "a second page for {}: the first is used",
+                code(code_text.as_deref().unwrap_or("default"))
+            );
             findings.warning(&item.place(), message).hint("keep one of the two");
             continue;
         }
@@ -185,7 +205,10 @@ impl Draft {
     pub(super) fn finish(mut self, sources: Vec<PathBuf>, findings: &mut Findings) -> Option<App> {
         if let Some(extra) = self.part.handlers.get(MOST).filter(|_| findings.errors() == 0) {
             findings
-                .error(&extra.handler.place, format!("more than {MOST} handlers, those of includes and builtins counted"))
+                .error(
+                    &extra.handler.place,
+                    format!("more than {MOST} handlers, those of includes and builtins counted"),
+                )
                 .hint("join handlers with patterns, or let the app route");
         }
         let vm = self.is_vm();
@@ -194,7 +217,8 @@ impl Draft {
             || self.max_concurrent_requests.is_some_and(|most| most != NonZeroU32::MIN);
         let told = findings.errors() > 0;
         cgi(&self.part.handlers, threadsafe && effective == "python27" && !told, findings);
-        let (text, place) = self.part.skip_files.take().unwrap_or_else(|| (skip::DEFAULT.to_owned(), self.place.clone()));
+        let (text, place) =
+            self.part.skip_files.take().unwrap_or_else(|| (skip::DEFAULT.to_owned(), self.place.clone()));
         let skip_files = Pattern::parse(&text);
         if let (Err(error), false) = (&skip_files, told) {
             findings.error(&place, format!("`skip_files` is not a regular expression: {error}"));

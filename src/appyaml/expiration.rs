@@ -38,7 +38,10 @@ pub(super) fn latency(text: &str) -> Option<Duration> {
     }
     let (whole, fraction) = text.strip_suffix('s').map(|text| text.split_once('.').unwrap_or((text, "0")))?;
     let good = digits(whole) && digits(fraction) && fraction.len() <= 3;
-    good.then(|| Duration::from_secs(number(whole)).saturating_add(Duration::from_millis(number(&format!("{fraction:0<3}")))))
+    good.then(|| {
+        Duration::from_secs(number(whole))
+            .saturating_add(Duration::from_millis(number(&format!("{fraction:0<3}"))))
+    })
 }
 
 #[cfg(test)]
@@ -47,9 +50,15 @@ mod tests {
 
     #[test]
     fn items_are_summed_and_units_may_have_any_case() {
-        for (text, seconds_) in
-            [("1d", 86_400), ("10", 10), ("1d 6h", 108_000), ("5m 30", 330), ("7d 7d 7d", 1_814_400), ("3H", 10_800), (" 0s ", 0)]
-        {
+        for (text, seconds_) in [
+            ("1d", 86_400),
+            ("10", 10),
+            ("1d 6h", 108_000),
+            ("5m 30", 330),
+            ("7d 7d 7d", 1_814_400),
+            ("3H", 10_800),
+            (" 0s ", 0),
+        ] {
             assert_eq!(seconds(text), Some(Duration::from_secs(seconds_)), "{text}");
         }
     }

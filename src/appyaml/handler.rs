@@ -110,7 +110,8 @@ fn read(node: Node<'_>, around: Around, findings: &mut Findings) -> Option<Entry
         Some("never") => Secure::Never,
         _ => Secure::Optional,
     };
-    let redirect_code = node.text_at("redirect_http_response_code").and_then(|code| code.parse().ok()).unwrap_or(302);
+    let redirect_code =
+        node.text_at("redirect_http_response_code").and_then(|code| code.parse().ok()).unwrap_or(302);
     let place = node.place();
     let handler = Handler { url, target, login, secure, redirect_code, place };
     let tail = node.text_at("position").as_deref() == Some("tail");
@@ -136,7 +137,8 @@ fn conflicts(node: Node<'_>, kind: Option<&'static str>, around: Around, finding
     let Some(kind) = kind else { return };
     for (key, _) in node.entries().filter(|(_, value)| !value.is_null()) {
         let known = HANDLER.fields.iter().any(|field| field.name == key.name);
-        let fits = key.name == kind || COMMON.contains(&key.name) || fields::allowed(kind).contains(&key.name);
+        let fits =
+            key.name == kind || COMMON.contains(&key.name) || fields::allowed(kind).contains(&key.name);
         if key.name == "position" && fits && !around.included {
             findings
                 .error(&key.place(), "`position` is only for handlers in included files")
@@ -144,11 +146,17 @@ fn conflicts(node: Node<'_>, kind: Option<&'static str>, around: Around, finding
         } else if !known || fits {
         } else if KINDS.contains(&key.name) {
             findings
-                .error(&key.place(), format!("conflict: one handler cannot have both {} and {}", code(kind), code(key.name)))
+                .error(
+                    &key.place(),
+                    format!("conflict: one handler cannot have both {} and {}", code(kind), code(key.name)),
+                )
                 .hint("keep one of them, or make two handlers");
         } else {
             findings
-                .error(&key.place(), format!("unexpected attribute {} for a handler with {}", code(key.name), code(kind)))
+                .error(
+                    &key.place(),
+                    format!("unexpected attribute {} for a handler with {}", code(key.name), code(kind)),
+                )
                 .hint(match (key.name, kind) {
                     ("upload", _) => "`upload` goes with `static_files`",
                     ("position", _) => "`position` goes with `script`",
@@ -235,8 +243,11 @@ fn target(
 fn directory(written: &str, options: StaticOptions, place: &Place, findings: &mut Findings) -> Target {
     let reachable = !written.starts_with('/') && !written.split('/').any(|part| part == "..");
     if !reachable {
-        let message = format!("{} is outside the application: every file in it is missing (404)", code(written));
-        findings.warning(place, message).hint("write a directory inside the application, without `/` in front");
+        let message =
+            format!("{} is outside the application: every file in it is missing (404)", code(written));
+        findings
+            .warning(place, message)
+            .hint("write a directory inside the application, without `/` in front");
     }
     let parts: Vec<&str> = written.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     Target::StaticDir { dir: parts.join("/"), reachable, options }
@@ -245,7 +256,10 @@ fn directory(written: &str, options: StaticOptions, place: &Place, findings: &mu
 fn fits(template: &Template, url: &Pattern, node: Node<'_>, effect: &str, findings: &mut Findings) {
     if let Err(error) = template.fits(url) {
         findings
-            .warning(&node.place(), format!("{} does not fit the url: {error}; {effect}", code(template.as_str())))
+            .warning(
+                &node.place(),
+                format!("{} does not fit the url: {error}; {effect}", code(template.as_str())),
+            )
             .hint("`\\1` stands for the first `(…)` of the url");
     }
 }
@@ -274,7 +288,11 @@ fn login(node: Node<'_>, around: Around, findings: &mut Findings) -> Login {
         let url = node.text_at("url").unwrap_or_default();
         findings.warning(
             &value.place(),
-            format!("{} with `login: {}` is always answered 404: there are no accounts here", code(&url), login.as_str()),
+            format!(
+                "{} with `login: {}` is always answered 404: there are no accounts here",
+                code(&url),
+                login.as_str()
+            ),
         );
     }
     login
@@ -287,22 +305,34 @@ fn remarks(node: Node<'_>, url: &Pattern, login: Login, findings: &mut Findings)
     if url.needs_backtracking() {
         findings.warning(
             &place,
-            format!("{} needs backtracking: slower, and bounded in steps (500 when it takes too many)", code(text)),
+            format!(
+                "{} needs backtracking: slower, and bounded in steps (500 when it takes too many)",
+                code(text)
+            ),
         );
     }
     if text == "/form" {
-        findings.warning(&place, "`/form` is reserved on App Engine and never matched there; it is matched here");
+        findings
+            .warning(&place, "`/form` is reserved on App Engine and never matched there; it is matched here");
     } else if text.ends_with('\n') {
-        findings.warning(&place, "this url ends in a line break and never matches").hint("write it on one line, without `|`");
+        findings
+            .warning(&place, "this url ends in a line break and never matches")
+            .hint("write it on one line, without `|`");
     } else if text.ends_with("/*") && !text.contains(".*") {
         findings
-            .warning(&place, format!("{} matches only more slashes: `*` repeats what stands before it", code(text)))
+            .warning(
+                &place,
+                format!("{} matches only more slashes: `*` repeats what stands before it", code(text)),
+            )
             .hint(format!("write {}", code(&format!("{}.*", text.trim_end_matches('*')))));
     }
     if let Some((key, _)) = node.entry("redirect_http_response_code")
         && !matches!(node.text_at("secure").as_deref(), Some("always" | "never"))
     {
-        findings.warning(&key.place(), "`redirect_http_response_code` has no effect without `secure: always` or `never`");
+        findings.warning(
+            &key.place(),
+            "`redirect_http_response_code` has no effect without `secure: always` or `never`",
+        );
     }
     if let Some((key, _)) = node.entry("auth_fail_action")
         && login == Login::Optional
@@ -310,6 +340,7 @@ fn remarks(node: Node<'_>, url: &Pattern, login: Login, findings: &mut Findings)
         findings.note(&key.place(), "`auth_fail_action` has no effect without `login`");
     }
     if let Some((key, _)) = node.entry("application_readable") {
-        findings.note(&key.place(), "`application_readable` has no effect: the app can read all its files here");
+        findings
+            .note(&key.place(), "`application_readable` has no effect: the app can read all its files here");
     }
 }

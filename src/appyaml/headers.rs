@@ -5,13 +5,36 @@ use super::raw::{Key, Node};
 
 /// Only in requests.
 const REQUEST: [&str; 19] = [
-    "accept", "accept-charset", "accept-encoding", "accept-language", "authorization", "expect", "from", "host", "if-match",
-    "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "max-forwards", "proxy-authorization", "range",
-    "referer", "te", "user-agent",
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "expect",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "max-forwards",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "te",
+    "user-agent",
 ];
 /// About one connection, not about the file.
 const HOP_BY_HOP: [&str; 8] = [
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailers", "transfer-encoding", "upgrade",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
 ];
 /// Set by the server.
 const SERVERS: [&str; 4] = ["content-encoding", "content-length", "date", "server"];
@@ -49,7 +72,8 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Vec<(String, Stri
             continue;
         }
         if headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(key.name)) {
-            findings.warning(&key.place(), format!("{} is given twice, in different letters", code(key.name)));
+            findings
+                .warning(&key.place(), format!("{} is given twice, in different letters", code(key.name)));
         }
         headers.push((key.name.to_owned(), text));
     }
@@ -78,7 +102,10 @@ fn check_name(key: Key<'_>, findings: &mut Findings) {
 fn check_value(name: &str, text: &str, value: Node<'_>, findings: &mut Findings) {
     if !text.chars().all(|letter| letter == ' ' || letter.is_ascii_graphic()) {
         findings
-            .error(&value.place(), format!("the value of {} holds a line break or a letter beyond ASCII", code(name)))
+            .error(
+                &value.place(),
+                format!("the value of {} holds a line break or a letter beyond ASCII", code(name)),
+            )
             .hint("use printable ASCII on one line");
         return;
     }
@@ -86,7 +113,8 @@ fn check_value(name: &str, text: &str, value: Node<'_>, findings: &mut Findings)
     let longest = longest(&name.to_ascii_lowercase());
     if line >= LONGEST_LINE && longest.is_none_or(|longest| text.len() > longest) {
         let most = longest.unwrap_or(LONGEST_LINE.saturating_sub(name.len() + 5));
-        let message = format!("the value of {} has {} characters; {most} are allowed", code(name), text.len());
+        let message =
+            format!("the value of {} has {} characters; {most} are allowed", code(name), text.len());
         findings.error(&value.place(), message).hint("send long headers from the app");
     }
 }

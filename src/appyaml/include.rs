@@ -39,7 +39,12 @@ struct Merging<'a, 'r> {
 }
 
 /// Everything that the builtins and includes of app.yaml bring, in order.
-pub(super) fn resolve(app: &mut Part, files: &mut Files<'_>, around: Around, findings: &mut Findings) -> Part {
+pub(super) fn resolve(
+    app: &mut Part,
+    files: &mut Files<'_>,
+    around: Around,
+    findings: &mut Findings,
+) -> Part {
     let around = Around { included: true, ..around };
     let sum = Part::default();
     let mut merging =
@@ -93,7 +98,8 @@ impl Merging<'_, '_> {
             return None;
         };
         if builtin.retired {
-            self.findings.note(&item.place, format!("{} is gone from App Engine; accepted here", code(&item.name)));
+            self.findings
+                .note(&item.place, format!("{} is gone from App Engine; accepted here", code(&item.name)));
         }
         if on {
             return Some((builtin, item.place));
@@ -137,20 +143,27 @@ impl Merging<'_, '_> {
                 match (self.files.read)(&path) {
                     Ok(bytes) => return Some((path, bytes)),
                     Err(error) => {
-                        let absent =
-                            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory);
+                        let absent = matches!(
+                            error.kind(),
+                            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
+                        );
                         failed = failed.or((!absent).then_some(error));
                     }
                 }
             }
         }
         let (message, hint) = match failed {
-            Some(error) => (format!("cannot read {}: {error}", code(written)), "look at the file's permissions"),
+            Some(error) => {
+                (format!("cannot read {}: {error}", code(written)), "look at the file's permissions")
+            }
             None if outside || Path::new(written).is_absolute() => (
                 format!("{} is outside the application", code(written)),
                 "copy the file into the application and name it without `/` or `..` in front",
             ),
-            None => (format!("there is no file {}", code(written)), "the path counts from the file that names it, then from app.yaml"),
+            None => (
+                format!("there is no file {}", code(written)),
+                "the path counts from the file that names it, then from app.yaml",
+            ),
         };
         self.findings.error(place, message).hint(hint);
         None

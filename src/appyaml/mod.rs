@@ -59,7 +59,8 @@ pub struct Loaded {
 /// by its text (links are the reader's to refuse), and returns the file's bytes.
 pub fn load(app_yaml: &Path, read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>) -> Loaded {
     let mut findings = Findings::default();
-    let mut files = Files { read, main: app_yaml.to_owned(), texts: Vec::new(), sources: vec![app_yaml.to_owned()] };
+    let mut files =
+        Files { read, main: app_yaml.to_owned(), texts: Vec::new(), sources: vec![app_yaml.to_owned()] };
     let app = load_app(&mut files, &mut findings);
     let order = |problem: &Problem| {
         let file = files.texts.iter().position(|(file, _)| *file == problem.place.file).unwrap_or(usize::MAX);
@@ -103,7 +104,9 @@ fn load_app(files: &mut Files<'_>, findings: &mut Findings) -> Option<App> {
         reader::Content::Document(document) => document,
         reader::Content::Broken => return None,
         reader::Content::Nothing => {
-            findings.error(&start, "the file is empty").hint("start it with `runtime: python27` and `handlers:`");
+            findings
+                .error(&start, "the file is empty")
+                .hint("start it with `runtime: python27` and `handlers:`");
             return None;
         }
     };

@@ -3,6 +3,7 @@
 use super::fields::is_retired_service;
 use super::findings::{Findings, code};
 use super::raw::Node;
+use super::reader::quote;
 
 /// The proxy's own variables, which app.yaml cannot change.
 const RESERVED: [&str; 14] = [
@@ -30,7 +31,8 @@ pub(super) fn of_app(node: Node<'_>, findings: &mut Findings) {
     }
     if let Some((key, scaling)) = node.entry("automatic_scaling") {
         let idle = |name: &str| !matches!(name, "max_concurrent_requests" | "max_pending_latency");
-        let names: Vec<String> = scaling.entries().filter(|(key, _)| idle(key.name)).map(|(key, _)| code(key.name)).collect();
+        let names: Vec<String> =
+            scaling.entries().filter(|(key, _)| idle(key.name)).map(|(key, _)| code(key.name)).collect();
         if !names.is_empty() {
             findings.note(&key.place(), format!("not acted on in `automatic_scaling`: {}", names.join(", ")));
         }
@@ -39,18 +41,42 @@ pub(super) fn of_app(node: Node<'_>, findings: &mut Findings) {
         match &*service.text() {
             "warmup" => {}
             name if is_retired_service(name) => {
-                findings.note(&service.place(), format!("{} is gone from App Engine and not acted on", code(name)));
+                findings.note(
+                    &service.place(),
+                    format!("{} is gone from App Engine and not acted on", code(name)),
+                );
             }
-            name => {
+            name @ ("mail" | "mail_bounce" | "rest") => {
                 findings.note(&service.place(), format!("{} is not delivered here", code(name)));
             }
+            _ => {}
         }
     }
-    for (key, _) in node.get("env_variables").into_iter().flat_map(Node::entries) {
+    for name in ["application", "project", "service", "module", "version"] {
+        node.get(name).into_iter().for_each(|value| changed(value, findings));
+    }
+    for (key, value) in node.get("env_variables").into_iter().flat_map(Node::entries) {
+        changed(value, findings);
         if RESERVED.contains(&key.name) || key.name.starts_with("GAE_") {
             findings
-                .warning(&key.place(), format!("{} is set by the proxy: this value is not used", code(key.name)))
+                .warning(
+                    &key.place(),
+                    format!("{} is set by the proxy: this value is not used", code(key.name)),
+                )
                 .hint("choose another name");
+        }
+    }
+}
+
+/// YAML made another text of it (`010` is 8), which is rarely meant.
+fn changed(value: Node<'_>, findings: &mut Findings) {
+    let text = value.text();
+    if let Some(written) = value.written().filter(|written| *written != text) {
+        let message = format!("{} is read as {}", code(written), code(&text));
+        if value.value.is_bool() {
+            findings.note(&value.place(), message).hint(quote(written));
+        } else {
+            findings.warning(&value.place(), message).hint(quote(written));
         }
     }
 }
@@ -58,8 +84,15 @@ pub(super) fn of_app(node: Node<'_>, findings: &mut Findings) {
 fn runtime(node: Node<'_>, findings: &mut Findings) {
     let Some(runtime) = node.get("runtime") else { return };
     let name = runtime.text();
-    if !matches!(&*name, "python27" | "python" | "python-compat" | "vm") && !name.starts_with("python3") {
-        let message = format!("{} is treated as a modern runtime: a path without a handler goes to the app", code(&name));
+    let known = name.starts_with(|first: char| first.is_ascii_lowercase());
+    if known
+        && !matches!(&*name, "python27" | "python" | "python-compat" | "vm")
+        && !name.starts_with("python3")
+    {
+        let message = format!(
+            "{} is treated as a modern runtime: a path without a handler goes to the app",
+            code(&name)
+        );
         findings.note(&runtime.place(), message);
     }
 }

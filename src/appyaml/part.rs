@@ -40,7 +40,10 @@ pub(super) fn read(node: Node<'_>, around: Around, findings: &mut Findings) -> P
     Part {
         builtins: node.get("builtins").map(|node| builtins(node, findings)).unwrap_or_default(),
         includes: node.get("includes").map(|node| includes(node, findings)).unwrap_or_default(),
-        handlers: node.get("handlers").map(|node| handler::read_all(node, around, findings)).unwrap_or_default(),
+        handlers: node
+            .get("handlers")
+            .map(|node| handler::read_all(node, around, findings))
+            .unwrap_or_default(),
         env_variables: node.get("env_variables").map(texts).unwrap_or_default(),
         vm_settings: node.get("vm_settings").map(texts).unwrap_or_default(),
         skip_files: skip.and_then(|node| Some((skip::read(node, findings)?, node.place()))),
@@ -71,10 +74,9 @@ fn builtins(node: Node<'_>, findings: &mut Findings) -> Vec<Builtin> {
             continue;
         };
         if let Some((second, _)) = entries.next() {
-            findings.error(&second.place(), "more than one builtin in one item").hint(format!(
-                "put `- ` in front of {}",
-                code(second.name)
-            ));
+            findings
+                .error(&second.place(), "more than one builtin in one item")
+                .hint(format!("put `- ` in front of {}", code(second.name)));
         }
         if found.iter().any(|other| other.name == key.name) {
             findings.error(&key.place(), format!("the builtin {} is given twice", code(key.name)));
@@ -102,7 +104,9 @@ fn includes(node: Node<'_>, findings: &mut Findings) -> Vec<(String, Place)> {
         if item.is_scalar() && item.value.is_string() {
             found.push((item.text().into_owned(), item.place()));
         } else {
-            findings.error(&item.place(), "an item of `includes` must be the path of a file").hint("write `- path`");
+            findings
+                .error(&item.place(), "an item of `includes` must be the path of a file")
+                .hint("write `- path`");
         }
     }
     found

@@ -22,7 +22,10 @@ pub(super) fn check(node: Node<'_>, findings: &mut Findings) {
         if files.value.is_mapping() {
             findings.error(&files.place(), "`nobuild_files` must be a pattern or a list of patterns");
         } else if let Err(error) = Pattern::parse(&files.text().replace(['\n', '\r'], "")) {
-            findings.error(&files.place(), format!("{} is not a regular expression: {error}", code(&files.text())));
+            findings.error(
+                &files.place(),
+                format!("{} is not a regular expression: {error}", code(&files.text())),
+            );
         }
     }
 }
@@ -31,7 +34,10 @@ fn custom_metric(metric: Node<'_>, findings: &mut Findings) {
     let given = |name: &str| metric.text_at(name).is_some_and(|text| text.trim().parse() != Ok(0.0));
     if metric.value.is_mapping() && given("target_utilization") == given("single_instance_assignment") {
         findings
-            .error(&metric.place(), "a custom metric needs one of `target_utilization` and `single_instance_assignment`")
+            .error(
+                &metric.place(),
+                "a custom metric needs one of `target_utilization` and `single_instance_assignment`",
+            )
             .hint("give one of the two, and not both");
     }
 }
@@ -43,7 +49,9 @@ fn endpoints(service: Node<'_>, findings: &mut Findings) {
             .error(&service.place(), "`endpoints_api_service` needs `config_id`")
             .hint("add it, or write `rollout_strategy: managed`"),
         (true, Some((key, _))) => {
-            findings.error(&key.place(), "`config_id` cannot go with `rollout_strategy: managed`").hint("remove it");
+            findings
+                .error(&key.place(), "`config_id` cannot go with `rollout_strategy: managed`")
+                .hint("remove it");
         }
         _ => {}
     }
@@ -53,7 +61,8 @@ fn endpoints(service: Node<'_>, findings: &mut Findings) {
 fn source_references(node: Node<'_>, findings: &mut Findings) {
     let text = node.text();
     let good = |line: &str| {
-        let (uri, revision) = line.split_once('#').map_or((None, line), |(uri, revision)| (Some(uri), revision));
+        let (uri, revision) =
+            line.split_once('#').map_or((None, line), |(uri, revision)| (Some(uri), revision));
         let hex = !revision.is_empty() && revision.chars().all(|digit| digit.is_ascii_hexdigit());
         hex && uri.is_none_or(|uri| {
             uri.split_once(':').is_some_and(|(scheme, _)| {

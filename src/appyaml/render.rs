@@ -12,7 +12,8 @@ const WIDEST: usize = 120;
 #[must_use]
 pub fn render(problem: &Problem, texts: &[(Arc<str>, String)], with_source: bool) -> String {
     let place = &problem.place;
-    let mut text = format!("{}:{}:{}: {}: ", clean(&place.file), place.line, place.column, problem.severity.as_str());
+    let mut text =
+        format!("{}:{}:{}: {}: ", clean(&place.file), place.line, place.column, problem.severity.as_str());
     text.push_str(&clean(&problem.message));
     if !with_source {
         if let Some(hint) = &problem.hint {

@@ -4,9 +4,10 @@
 
 use serde_yaml::Value;
 
+use super::fields::URL;
 use super::findings::{Findings, code, nearest, one_of};
 use super::raw::{Key, Node};
-use super::reader::words;
+use super::reader::{quote, words};
 
 /// A map with known keys.
 #[derive(Debug)]
@@ -68,6 +69,15 @@ pub(super) enum Rule {
 pub(super) const ON: [&str; 7] = ["on", "yes", "y", "True", "t", "1", "true"];
 pub(super) const OFF: [&str; 7] = ["off", "no", "n", "False", "f", "0", "false"];
 
+/// Keys that people write for another one.
+const OTHER_NAMES: [(&str, &str); 5] = [
+    ("datastore_auto_id_policy", "auto_id_policy"),
+    ("env", "env_variables"),
+    ("environment", "env_variables"),
+    ("environment_variables", "env_variables"),
+    ("headers", "http_headers"),
+];
+
 /// An optional key.
 pub(super) const fn field(name: &'static str, rule: Rule) -> Field {
     Field { name, rule, need: Need::Optional, note: None }
@@ -104,7 +114,9 @@ impl Shape {
         }
         for field in self.fields.iter().filter(|field| field.need == Need::Required) {
             if !node.entries().any(|(key, _)| key.name == field.name) {
-                findings.error(&node.place(), format!("{} needs {}", self.what, code(field.name)));
+                findings
+                    .error(&node.place(), format!("{} needs {}", self.what, code(field.name)))
+                    .hint(format!("add a line `{}: …`", field.name));
             }
         }
     }
@@ -112,9 +124,13 @@ impl Shape {
     fn unknown(&self, key: Key<'_>, findings: &mut Findings) {
         let message = format!("unexpected attribute {} for object of type {}", code(key.name), self.class);
         let names = self.fields.iter().map(|field| field.name);
-        findings.error(&key.place(), message).hint_with(|| match nearest(key.name, names) {
-            Some(name) => format!("did you mean {}?", code(name)),
-            None => format!("{} has no such key: remove it, or check the indentation", self.what),
+        let other = OTHER_NAMES.iter().find(|(other, _)| *other == key.name).map(|(_, name)| *name);
+        let other = other.filter(|name| names.clone().any(|known| known == *name));
+        findings.error(&key.place(), message).hint_with(|| {
+            match other.or_else(|| nearest(key.name, names)) {
+                Some(name) => format!("did you mean {}?", code(name)),
+                None => format!("{} has no such key: remove it, or check the indentation", self.what),
+            }
         });
     }
 }
@@ -146,7 +162,10 @@ impl Rule {
             Self::Words(class) => check_words(class, name, node, findings),
             Self::Bool if node.value.is_sequence() => {
                 findings
-                    .warning(&node.place(), format!("{} is a list, which App Engine reads as false", code(name)))
+                    .warning(
+                        &node.place(),
+                        format!("{} is a list, which App Engine reads as false", code(name)),
+                    )
                     .hint("write `true` or `false` without `-`");
             }
             _ if !node.is_scalar() => {
@@ -157,9 +176,13 @@ impl Rule {
             _ => {
                 if let Some(must) = self.refuses(&node.text()) {
                     let message = format!("{} cannot be the value of {}", code(&node.shown()), code(name));
-                    let changed = node.written().filter(|written| *written != node.text());
-                    let changed = changed.map(|_| format!(" (YAML reads it as {}; quote it to keep it)", code(&node.text())));
-                    findings.error(&node.place(), message).hint(format!("{must}{}", changed.unwrap_or_default()));
+                    let quoted = node.written().filter(|written| self.refuses(written).is_none());
+                    findings.error(&node.place(), message).hint(match quoted {
+                        Some(written) => {
+                            format!("YAML reads it as {}: {}", code(&node.text()), quote(written))
+                        }
+                        None => must,
+                    });
                 }
             }
         }
@@ -170,6 +193,9 @@ impl Rule {
         // The SDK's expressions end in `$`, which takes a last line break too.
         let line = text.strip_suffix('\n').unwrap_or(text);
         match self {
+            Self::Form(_, must) if text.starts_with('^') && must == URL => {
+                Some("remove the `^`: a url covers the whole path anyway".to_owned())
+            }
             Self::Form(holds, must) => (!holds(line)).then(|| must.to_owned()),
             Self::OneOf(words) => (!words.contains(&text)).then(|| format!("write {}", one_of(words))),
             Self::Switch => {
@@ -198,7 +224,9 @@ impl Rule {
         }
         for item in node.items() {
             if item.is_null() && !matches!(self, Self::Any) {
-                findings.error(&item.place(), format!("an item of {} is empty", code(name))).hint("remove the `-`");
+                findings
+                    .error(&item.place(), format!("an item of {} is empty", code(name)))
+                    .hint("remove the `-`");
             } else if !item.is_broken() {
                 self.check(name, item, findings);
             }
@@ -230,7 +258,10 @@ fn check_bool(name: &str, node: Node<'_>, findings: &mut Findings) {
             .error(&node.place(), format!("{} cannot be the value of {}", code(&node.shown()), code(name)))
             .hint("write `true` or `false`"),
         (Some(false), Value::String(word)) => findings
-            .warning(&node.place(), format!("{} is in quotes: read as false here, but true on App Engine", code(word)))
+            .warning(
+                &node.place(),
+                format!("{} is in quotes: read as false here, but true on App Engine", code(word)),
+            )
             .hint("remove the quotes"),
         (Some(true), Value::String(word)) if words(&word.to_lowercase()).is_some() => findings
             .note(&node.place(), format!("{} is in quotes: read as the boolean true", code(word)))
@@ -255,10 +286,15 @@ fn check_words(class: &str, name: &str, node: Node<'_>, findings: &mut Findings)
         }
         if value.is_broken() {
         } else if value.value.is_mapping() {
-            findings.error(&value.place(), format!("the value of {} must be text, not a map", code(key.name)));
+            findings
+                .error(&value.place(), format!("the value of {} must be text, not a map", code(key.name)))
+                .hint("write one `NAME: value` line for each");
         } else if value.value.is_sequence() {
             findings
-                .warning(&value.place(), format!("the value of {} is a list, which is read as `[]`", code(key.name)))
+                .warning(
+                    &value.place(),
+                    format!("the value of {} is a list, which is read as `[]`", code(key.name)),
+                )
                 .hint("quote it if it is meant as text");
         }
     }

@@ -40,9 +40,11 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Option<String> {
         return None;
     }
     let joined = parts.join("|");
-    let skips_all = |text: &str| Pattern::parse(text).is_ok_and(|it| matches!(it.starts("\u{1}/\u{1}.\u{1}"), Ok(true)));
+    let skips_all =
+        |text: &str| Pattern::parse(text).is_ok_and(|it| matches!(it.starts("\u{1}/\u{1}.\u{1}"), Ok(true)));
     if skips_all(&joined) {
-        let culprit = items.iter().find(|item| skips_all(&item.text().replace(['\n', '\r'], ""))).unwrap_or(&node);
+        let culprit =
+            items.iter().find(|item| skips_all(&item.text().replace(['\n', '\r'], ""))).unwrap_or(&node);
         findings
             .warning(&culprit.place(), "this matches the start of every path: no static file is served (R-SKIP)")
             .hint("skip_files is matched at the start of the path; end a pattern with `$` and leave no empty `|`");

@@ -35,11 +35,10 @@ fn build(text: &str) -> Option<dense::DFA<Vec<u32>>> {
 
 fn walk(outer: &dense::DFA<Vec<u32>>, inner: &dense::DFA<Vec<u32>>, first: u8) -> Option<bool> {
     let start = start::Config::new().anchored(Anchored::Yes);
-    let pair =
-        (outer.start_state(&start).ok().map(|state| outer.next_state(state, first))?, {
-            let state = inner.start_state(&start).ok()?;
-            inner.next_state(state, first)
-        });
+    let pair = (outer.start_state(&start).ok().map(|state| outer.next_state(state, first))?, {
+        let state = inner.start_state(&start).ok()?;
+        inner.next_state(state, first)
+    });
     let mut seen: HashSet<(StateID, StateID)> = HashSet::from([pair]);
     let mut open = vec![pair];
     while let Some((own, other)) = open.pop() {
@@ -49,7 +48,9 @@ fn walk(outer: &dense::DFA<Vec<u32>>, inner: &dense::DFA<Vec<u32>>, first: u8) -
         if inner.is_dead_state(other) {
             continue;
         }
-        if inner.is_match_state(inner.next_eoi_state(other)) && !outer.is_match_state(outer.next_eoi_state(own)) {
+        if inner.is_match_state(inner.next_eoi_state(other))
+            && !outer.is_match_state(outer.next_eoi_state(own))
+        {
             return Some(false);
         }
         for byte in 0..=u8::MAX {

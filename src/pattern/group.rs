@@ -104,9 +104,7 @@ fn check_name(parser: &Parser, name: &str) -> Result<(), PatternError> {
 
 fn number_of(parser: &Parser, name: &str) -> Result<usize, PatternError> {
     let found = parser.names.iter().find(|(own, _)| own == name).map(|(_, number)| *number);
-    found.ok_or_else(|| {
-        parser.source.error(format!("unknown group name `{name}`"), name.chars().count() + 1)
-    })
+    found.ok_or_else(|| parser.source.error(format!("unknown group name `{name}`"), name.chars().count() + 1))
 }
 
 fn comment(parser: &mut Parser, start: usize) -> Result<Option<Node>, PatternError> {
@@ -171,7 +169,12 @@ fn conditional(parser: &mut Parser, start: usize) -> Result<Node, PatternError> 
 }
 
 /// `(?i)`, `(?i:…)`, `(?-i:…)`, `(?i-s:…)`.
-fn flagged(parser: &mut Parser, letter: char, start: usize, first: bool) -> Result<Option<Node>, PatternError> {
+fn flagged(
+    parser: &mut Parser,
+    letter: char,
+    start: usize,
+    first: bool,
+) -> Result<Option<Node>, PatternError> {
     let Some((on, off)) = read_flags(parser, letter)? else {
         if !first {
             let back = parser.source.position() - start;
@@ -258,7 +261,9 @@ fn next_flag(parser: &mut Parser, ends: &str, missing: &str) -> Result<char, Pat
 
 fn set_global(parser: &mut Parser, on: &str) -> Result<(), PatternError> {
     if on.contains('u') {
-        return Err(parser.source.error("the flag `u` is incompatible: patterns are ASCII here (R-ASCII)", 0));
+        return Err(parser
+            .source
+            .error("the flag `u` is incompatible: patterns are ASCII here (R-ASCII)", 0));
     }
     let old = parser.global;
     parser.global = Flags {

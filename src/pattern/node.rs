@@ -150,10 +150,9 @@ impl Node {
             Self::Anchor(Anchor::Word { unicode }) => !unicode,
             Self::Anchor(Anchor::NotWord { .. }) => false,
             Self::Anchor(_) => true,
-            Self::Concat(nodes) => nodes
-                .iter()
-                .enumerate()
-                .all(|(index, node)| node.is_linear(last && index + 1 == nodes.len())),
+            Self::Concat(nodes) => {
+                nodes.iter().enumerate().all(|(index, node)| node.is_linear(last && index + 1 == nodes.len()))
+            }
             Self::Either(branches) => branches.iter().all(|branch| branch.is_linear(last)),
             Self::Capture(body) | Self::Plain(body) => body.is_linear(last),
             Self::Repeat { body, max, kind, .. } => {

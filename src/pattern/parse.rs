@@ -123,7 +123,9 @@ impl Parser {
                 '*' | '+' | '?' | '{' => self.repeat(letter, &mut nodes)?,
                 '.' => nodes.push(Node::Set(set::dot(self.flags.dot_newline))),
                 '(' => nodes.extend(group::group(self, first && nodes.is_empty())?),
-                '^' => nodes.push(Node::Anchor(if self.flags.lines { Anchor::LineStart } else { Anchor::Start })),
+                '^' => {
+                    nodes.push(Node::Anchor(if self.flags.lines { Anchor::LineStart } else { Anchor::Start }))
+                }
                 '$' => nodes.push(Node::Anchor(if self.flags.lines { Anchor::LineEnd } else { Anchor::End })),
                 _ => nodes.push(self.literal(u32::from(letter))),
             }

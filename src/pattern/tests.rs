@@ -47,7 +47,10 @@ fn a_refusal_says_what_and_where_in_characters() {
     assert_eq!(told("/(a"), "missing ), unterminated subpattern at position 1");
     assert_eq!(told("/a**"), "multiple repeat at position 3");
     assert_eq!(told("/a(?i)"), "global flags not at the start of the expression at position 2");
-    assert_eq!(told("(?P<n>a)(?P<n>b)"), "redefinition of group name `n` as group 2; was group 1 at position 12");
+    assert_eq!(
+        told("(?P<n>a)(?P<n>b)"),
+        "redefinition of group name `n` as group 2; was group 1 at position 12"
+    );
 }
 
 #[test]
@@ -69,9 +72,13 @@ fn a_pattern_that_would_not_end_is_an_overrun_and_not_a_mismatch() {
 
 #[test]
 fn huge_repeats_are_refused_at_load() {
-    for text in
-        ["(?:a{1000}){1000}", "a{4000000000}", "(?:(?=a)){4000000000}a", r"(x?)(?:\1{9999}){9999}", "(?=(?:.{999}){999})"]
-    {
+    for text in [
+        "(?:a{1000}){1000}",
+        "a{4000000000}",
+        "(?:(?=a)){4000000000}a",
+        r"(x?)(?:\1{9999}){9999}",
+        "(?=(?:.{999}){999})",
+    ] {
         let error = Pattern::parse(text).expect_err(text);
         assert!(error.message.contains("use smaller repeats"), "{error}");
     }
@@ -166,11 +173,12 @@ fn a_covering_pattern_is_found_and_none_is_made_up() {
 /// Texts made of what patterns are made of.
 fn patternish() -> impl Strategy<Value = String> {
     let parts = [
-        "a", "b", "/", "é", ".", "*", "+", "?", "{2}", "{,1}", "{", "}", "(", ")", "(?:", "(?=", "(?!", "(?<=", "(?P<n>",
-        "(?P=n)", "(?i)", "(?i:", "(?>", "(?(1)", "[", "]", "[^", "-", "|", "^", "$", "\\1", "\\d", "\\w", "\\b", "\\B",
-        "\\Z", "\\x41", "\\", "\n", "#",
+        "a", "b", "/", "é", ".", "*", "+", "?", "{2}", "{,1}", "{", "}", "(", ")", "(?:", "(?=", "(?!",
+        "(?<=", "(?P<n>", "(?P=n)", "(?i)", "(?i:", "(?>", "(?(1)", "[", "]", "[^", "-", "|", "^", "$",
+        "\\1", "\\d", "\\w", "\\b", "\\B", "\\Z", "\\x41", "\\", "\n", "#",
     ];
-    proptest::collection::vec(proptest::sample::select(parts.to_vec()), 0..12).prop_map(|parts| parts.concat())
+    proptest::collection::vec(proptest::sample::select(parts.to_vec()), 0..12)
+        .prop_map(|parts| parts.concat())
 }
 
 proptest! {

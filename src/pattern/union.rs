@@ -64,9 +64,5 @@ fn build(texts: &[String], kind: MatchKind) -> Result<meta::Regex, TooLarge> {
         .utf8_empty(false)
         .nfa_size_limit(Some(LARGEST))
         .hybrid_cache_capacity(CACHE);
-    meta::Regex::builder()
-        .configure(config)
-        .syntax(program::syntax())
-        .build_many(texts)
-        .map_err(|_| TooLarge)
+    meta::Regex::builder().configure(config).syntax(program::syntax()).build_many(texts).map_err(|_| TooLarge)
 }

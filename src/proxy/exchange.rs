@@ -46,6 +46,8 @@ pub struct Exchange {
     pub first_byte: Option<Duration>,
     /// How often another worker was tried.
     pub retries: u32,
+    /// Why it was tried again: the `reason` label of the retries.
+    pub retried: &'static str,
     /// Body bytes received so far.
     pub bytes_in: u64,
     /// Who answers.
@@ -77,6 +79,7 @@ impl Exchange {
             sent: None,
             first_byte: None,
             retries: 0,
+            retried: "",
             bytes_in: 0,
             origin: Origin::Proxy,
             reason: None,

@@ -86,7 +86,7 @@ pub(super) fn unreachable(exchange: &mut Exchange, mut error: Box<Error>) -> Box
         lease.unreachable();
     }
     exchange.reason = Some(Reason::ConnectError);
-    again(exchange, &mut error, true);
+    again(exchange, &mut error, true, "connect_error");
     error
 }
 
@@ -110,17 +110,19 @@ pub(super) fn interrupted(
                 | ErrorType::WriteError
                 | ErrorType::ConnectError
         );
-    // A kept connection that its worker closed meanwhile says nothing about the worker.
-    let stale = client_reused && error.retry() && request.method.is_idempotent();
-    again(exchange, &mut error, harmless && (broken || stale));
+    // Pingora marks what a stale kept connection may have caused; asking before that is decided panics.
+    error.retry.decide_reuse(client_reused);
+    let stale = error.retry();
+    again(exchange, &mut error, harmless && (broken || stale), "reset");
     error
 }
 
-fn again(exchange: &mut Exchange, error: &mut Box<Error>, allowed: bool) {
+fn again(exchange: &mut Exchange, error: &mut Error, allowed: bool, why: &'static str) {
     let allowed = allowed && exchange.retries < SECOND_TRIES;
     exchange.retries += u32::from(allowed);
     error.set_retry(allowed);
     if allowed {
+        exchange.retried = why;
         exchange.reason = None;
     }
 }

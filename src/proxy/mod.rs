@@ -13,7 +13,7 @@ mod exchange;
 mod failure;
 mod reply;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,11 +22,13 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorType, Result};
+use prometheus::IntCounter;
 
 use crate::balance::{Address, Pool};
 use crate::drain::Drain;
 use crate::files::Entry;
 use crate::headers::{finish, send};
+use crate::settings::WORKERS_MAX;
 use crate::site::{Current, static_options};
 use crate::telemetry::metrics::{Metrics, StaticResult, class_of};
 use crate::telemetry::{Log, Origin, Reason};
@@ -58,7 +60,25 @@ pub struct Shared {
     /// Whether there are workers at all; false when only static files are served.
     pub has_workers: bool,
     /// Counters of the worker slots by class of status code.
-    pub slots: Vec<[prometheus::IntCounter; 5]>,
+    pub slots: Slots,
+}
+
+/// Counters of the worker slots by class of status code, resolved at a slot's first answer: a reload may bring
+/// more slots.
+pub struct Slots(Vec<OnceLock<[IntCounter; 5]>>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self((0..WORKERS_MAX).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl Slots {
+    fn count(&self, metrics: &Metrics, slot: usize, status: u16) {
+        if let Some(classes) = self.0.get(slot) {
+            classes.get_or_init(|| metrics.worker_classes(slot))[class_of(status)].inc();
+        }
+    }
 }
 
 /// The proxy on one thread.
@@ -166,14 +186,14 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.bytes_in += body.as_ref().map_or(0, Bytes::len) as u64;
-        // After an upgrade this is a conversation, not a body.
-        if exchange.bytes_in > exchange.site.max_request_body && !exchange.upgrade {
+        // After a change of protocols this is a conversation, not a body.
+        if exchange.bytes_in > exchange.site.max_request_body && !session.as_downstream().was_upgraded() {
             exchange.reason = Some(Reason::BodyTooLarge);
             return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_down());
         }
@@ -259,7 +279,7 @@ impl ProxyHttp for Gateway {
             self.shared.metrics.upstream_first_byte.observe(first_byte.as_secs_f64());
         }
         if exchange.retries > 0 && !response.status.is_informational() {
-            self.shared.metrics.upstream_retries.with_label_values(&["connect_error", "ok"]).inc();
+            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried, "ok"]).inc();
         }
         if self.shared.drain.begun() {
             session.set_keepalive(None);
@@ -298,7 +318,7 @@ impl ProxyHttp for Gateway {
         exchange.answered_by_proxy(reason);
         self.shared.metrics.generated(reason);
         if exchange.retries > 0 {
-            self.shared.metrics.upstream_retries.with_label_values(&["connect_error", "failed"]).inc();
+            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried, "failed"]).inc();
         }
         if status != failure::NOBODY_LISTENS && session.response_written().is_none() {
             let own = Own::Error { status, page: failure::page(reason), retry: status == 503 };
@@ -324,8 +344,8 @@ impl ProxyHttp for Gateway {
             // The head went out, the rest did not.
             exchange.reason = Some(failure::verdict(exchange, error).1);
         }
-        if let Some(slot) = exchange.lease.as_ref().and_then(|lease| self.shared.slots.get(lease.slot)) {
-            slot[class_of(status)].inc();
+        if let Some(lease) = &exchange.lease {
+            self.shared.slots.count(&self.shared.metrics, lease.slot, status);
         }
         exchange.finish(session, status, |record| self.shared.log.request(record));
     }

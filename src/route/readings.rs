@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn too_many_readings_are_told() {
-        let path = format!("/a{}", "%25;//\\?#\u{ff41}".repeat(60));
+        let path = format!("/a%{}", "25".repeat(400));
         assert_eq!(each(&path, path.as_bytes(), &mut |_| ControlFlow::Continue(())), End::TooMany);
     }
 

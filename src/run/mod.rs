@@ -20,7 +20,7 @@ use crate::balance::Pool;
 use crate::drain::{Drain, Latch, Patience, Signals};
 use crate::listen::BindError;
 use crate::plan::{self, PlanError, Planned};
-use crate::proxy::Shared;
+use crate::proxy::{Shared, Slots};
 use crate::reload::{self, Reloader};
 use crate::settings::{AccessLog, LogFormat, Options, Settings, SettingsErrors, Threadsafe};
 use crate::site::{self, Current, LoadError, Reading, Site};
@@ -138,7 +138,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
         metrics: Arc::clone(&metrics),
         log: log.clone(),
         has_workers,
-        slots: (0..slots).map(|slot| metrics.worker_classes(slot)).collect(),
+        slots: Slots::default(),
     });
     let mut server = server();
     for (shard, listeners) in hand_over.into_iter().enumerate() {

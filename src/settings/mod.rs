@@ -130,7 +130,8 @@ pub struct Hints {
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 const DAY: u64 = 24 * HOUR;
-const WORKERS_MAX: usize = 512;
+/// Worker processes at most.
+pub const WORKERS_MAX: usize = 512;
 const THREADS_MAX: usize = 256;
 const CONCURRENCY_MAX: u32 = 65_535;
 const QUEUE_TIMEOUT_MAX: u64 = HOUR;

@@ -16,6 +16,8 @@ pub(super) struct Changes {
     pub(super) next: Option<RollRequest>,
     /// Posts to be replaced by their like, and why.
     pub(super) worn: VecDeque<(u64, Why)>,
+    /// The one of them whose successor is starting.
+    pub(super) replacing: Option<(u64, Why)>,
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
+use tracing::info;
 
 use crate::balance::{Address, Seat};
 
@@ -39,7 +40,7 @@ impl Crew {
                     .worker_starts
                     .with_label_values(&[worker.to_string().as_str(), why.word()])
                     .inc();
-                if let Err(error) = self.launch(id, template, &plan) {
+                if let Err(error) = self.launch(id, template, &plan, why) {
                     let what = format!("cannot start `{}`: {error}", template.program());
                     self.task(id, async move { What::Ended(Err(what)) });
                 }
@@ -53,7 +54,7 @@ impl Crew {
         }
     }
 
-    fn launch(&mut self, id: u64, template: &Template, plan: &Plan) -> io::Result<()> {
+    fn launch(&mut self, id: u64, template: &Template, plan: &Plan, why: Why) -> io::Result<()> {
         let Some(post) = self.posts.get_mut(&id) else { return Ok(()) };
         let worker = post.worker;
         let place = self.places.allot(template, worker, post.generation)?;
@@ -83,6 +84,7 @@ impl Crew {
             self.pumps.spawn(self.output.clone().pump(worker, pid, Stream::Stderr, stderr));
         }
         let address = place.address();
+        info!(worker, pid, %address, why = why.word(), "worker started");
         post.live = Some(Live {
             pid: Some(pid),
             place: Some(place),

@@ -14,17 +14,17 @@ if PY2:
     from cStringIO import StringIO
     from SocketServer import StreamRequestHandler, TCPServer, ThreadingMixIn
     from urllib import unquote
+    from UserDict import IterableUserDict as UserDict
     latin = str
 else:
+    from collections import UserDict
     from functools import partial
     from socketserver import StreamRequestHandler, TCPServer, ThreadingMixIn
     from urllib.parse import unquote
     latin, unquote = partial(str, encoding="latin-1"), partial(unquote, encoding="latin-1")  # bytes in disguise
 
-KEEPALIVE = 120  # seconds, longer than the proxy keeps an idle connection: who sends next should be who closes
-RETRY_AFTER = 10  # seconds until a script that did not load is tried again
-LINE = 65536  # bytes of a request line or header; the proxy allows less
-TRACE = "HTTP_X_CLOUD_TRACE_CONTEXT"
+KEEPALIVE, RETRY_AFTER = 120, 10  # seconds: longer than the proxy keeps a connection; until a failed script is retried
+LINE, TRACE = 65536, "HTTP_X_CLOUD_TRACE_CONTEXT"  # most bytes of a request header; the proxy allows less
 CONFIGURED = ("SERVER_SOFTWARE APPENGINE_RUNTIME APPLICATION_ID INSTANCE_ID BACKEND_ID CURRENT_MODULE_ID "
               "CURRENT_VERSION_ID DEFAULT_TICKET").split()
 RESERVED = dict.fromkeys("DATACENTER DEFAULT_VERSION_HOSTNAME HTTPS REQUEST_ID_HASH REQUEST_LOG_ID USER_EMAIL USER_ID "
@@ -50,18 +50,17 @@ class JsonLog(logging.StreamHandler):
             entry["logging.googleapis.com/trace"] = "projects/%s/traces/%s" % (project, trace) if project else trace
         return json.dumps(entry)
 
-class Environment(object):
+class Environment(UserDict):
     """`os.environ`: a fresh one for each request inside it (j.4), the process's own everywhere else."""
 
     def __init__(self, process):
         self.process, self.configured = process, {key: process[key] for key in CONFIGURED if key in process}
 
-    def now(self):
-        if LOCAL.environ is None:
-            return self.process
-        if LOCAL.variables is None:  # built when first looked at: most requests never do
+    @property
+    def data(self):
+        if LOCAL.environ is not None and LOCAL.variables is None:  # made when first looked at: most requests never do
             LOCAL.variables = self.of_request(LOCAL.environ)
-        return LOCAL.variables
+        return self.process if LOCAL.environ is None else LOCAL.variables
 
     def of_request(self, environ):
         """Later wins: process, request, configuration, reserved keys, the site's name and port (j.4 to j.7)."""
@@ -73,14 +72,8 @@ class Environment(object):
         reserved.update(SERVER_NAME=wsgi.get("HTTP_HOST") or wsgi["SERVER_NAME"], SERVER_PORT=port)
         return dict(dict(dict(self.process, **wsgi), **self.configured), **reserved)
 
-    def __getattr__(self, name):
-        return getattr(self.now(), name)
-
-    def forward(method):
-        return lambda self, *args: getattr(self.now(), method)(*args)
-
-    __getitem__, __setitem__, __delitem__ = map(forward, ("__getitem__", "__setitem__", "__delitem__"))
-    __contains__, __iter__, __len__ = map(forward, ("__contains__", "__iter__", "__len__"))
+    def copy(self):
+        return dict(self.data)
 
 class Scripts(object):
     """The applications the proxy may ask for, by the text of their `script:`; one that fails harms no other."""
@@ -90,7 +83,8 @@ class Scripts(object):
         scripts = [handler["script"] for handler in table["handlers"]] + [self.default or ""]
         if not table["runtime"].startswith("python3"):
             lend("google.appengine.ext.vendor").add = vendor_add
-            lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = at_request_end
+            lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = (
+                lambda call: LOCAL.callbacks is None or LOCAL.callbacks.append(call))
         config = self.attempt("appengine_config", import_module) if glob.glob("appengine_config*") else None
         self.wrap = getattr(config, "webapp_add_wsgi_middleware", lambda app: app)
         if any(map(is_cgi, scripts)):
@@ -148,10 +142,6 @@ def vendor_add(folder, index=1):
     site.addsitedir(folder)
     sys.path.extend(rest)
     sys.modules["google"].__path__.append(os.path.join(folder, "google"))
-
-def at_request_end(call):
-    if LOCAL.callbacks is not None:
-        LOCAL.callbacks.append(call)
 
 def is_cgi(script):
     return script.endswith(".py") or "/" in script
@@ -227,40 +217,24 @@ def application(scripts):
         script = environ.pop("HTTP_X_COMPAT_SCRIPT", None) or scripts.default
         environ.pop("HTTP_X_COMPAT_HANDLER", None)
         show_the_site(environ)
-        LOCAL.environ, LOCAL.variables, LOCAL.callbacks = environ.copy(), None, []
+        LOCAL.environ, LOCAL.variables, LOCAL.callbacks, parts = environ.copy(), None, [], ()
         try:
             app = script and (scripts.loaded.get(script) or scripts.find(script))
             parts = app(environ, start_response) if app else refuse(script, start_response)
+            for part in parts:
+                yield part
         except (Exception, SystemExit):
-            LOG.exception("%s did not answer %s", script, environ["PATH_INFO"])
-            parts = refuse(script, start_response, sys.exc_info())
-        if type(parts) in (list, tuple):
-            end_request()
-            return parts
-        stream = streamed(parts)
-        next(stream)  # from here on its close() reaches the application's
-        return stream
+            LOG.exception("%s did not answer %s", script, LOCAL.environ["PATH_INFO"])
+            yield refuse(script, start_response, sys.exc_info())[0]  # raises it again when the head is sent
+        finally:
+            getattr(parts, "close", int)()
+            for call in LOCAL.callbacks:  # j.8
+                try:
+                    call(LOCAL.environ.get(TRACE))
+                except Exception:
+                    LOG.exception("a request-end callback failed")
+            LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
     return answer
-
-def streamed(parts):
-    try:
-        yield b""
-        for part in parts:
-            yield part
-    except Exception:
-        LOG.exception("an answer broke off")
-        raise
-    finally:
-        getattr(parts, "close", int)()
-        end_request()
-
-def end_request():
-    for call in LOCAL.callbacks:  # j.8
-        try:
-            call(LOCAL.environ.get(TRACE))
-        except Exception:
-            LOG.exception("a request-end callback failed")
-    LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
 
 def refuse(script, start_response, error=None):
     status, text = ("500 Internal Server Error", b"The application failed.") if script else ("404 Not Found", b"Not found.")
@@ -305,8 +279,7 @@ class Connection(StreamRequestHandler):
                 value = environ[key] + ("; " if key == "HTTP_COOKIE" else ",") + value
             if "_" not in name:  # it would pass for `-`
                 environ[key] = value
-        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
-        environ["CONTENT_LENGTH"] = environ.pop("HTTP_CONTENT_LENGTH", "")
+        environ.update((key, environ.pop("HTTP_" + key, "")) for key in ("CONTENT_TYPE", "CONTENT_LENGTH"))
         if environ.pop("HTTP_EXPECT", "").lower() == "100-continue":
             self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         chunked = environ.pop("HTTP_TRANSFER_ENCODING", "") == "chunked"
@@ -332,11 +305,8 @@ class Connection(StreamRequestHandler):
         self.keep = self.keep and environ.get("HTTP_CONNECTION", "").lower() != "close"
         parts = self.server.app(environ, self.start)
         try:
-            if type(parts) in (list, tuple):
-                self.write(b"".join(parts), sum(map(len, parts)))
-            else:
-                for part in parts:
-                    part and self.write(part)
+            for part in parts:
+                part and self.write(part)
             if not self.sent:
                 self.write(b"", 0)
             if self.chunked:
@@ -382,17 +352,10 @@ class Connection(StreamRequestHandler):
 class Server(ThreadingMixIn, TCPServer):
     """The built-in server: a thread for each connection; the proxy keeps their number down."""
     daemon_threads = allow_reuse_address = True
-    request_queue_size = 2048
-
-    def __init__(self, address):
-        self.address_family, self.busy, self.stopping = socket.AF_INET, set(), False
-        if not isinstance(address, tuple):
-            self.address_family = socket.AF_UNIX
-            os.path.exists(address) and os.unlink(address)
-        TCPServer.__init__(self, address, Connection, False)
-        self.server_bind()  # bound now, listening when the application is there
-        self.environ = {"wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True, "SCRIPT_NAME": "",
-                        "wsgi.run_once": False, "wsgi.input_terminated": True, "SERVER_NAME": ""}
+    request_queue_size, busy, stopping = 2048, set(), False
+    environ = {"wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.run_once": False,
+               "wsgi.input_terminated": True, "SCRIPT_NAME": "", "SERVER_NAME": ""}
+    handle_error = lambda *_: None  # logged where it arose; the connection is cut, so nobody takes half for whole
 
     def run(self, app):
         self.app = app
@@ -402,14 +365,13 @@ class Server(ThreadingMixIn, TCPServer):
         try:
             self.serve_forever()
         finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
             self.stopping = True
             self.server_close()
             time.sleep(0.02)  # a connection accepted just now gets its thread
             while self.busy:
                 time.sleep(0.01)
-
-    def handle_error(self, request, peer):
-        """The application's error is logged where it arose; the connection is cut, so nobody takes half for whole."""
 
 def gunicorn_server(table, address, load):
     """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
@@ -465,9 +427,16 @@ def main():
             return gunicorn_server(table, address, load)
         except ImportError:
             if table["server"] == "gunicorn":
-                sys.exit("launcher: no gunicorn in %s: install it there or choose the built-in server" % sys.executable)
+                raise
     LOG.info("launcher: the built-in server; where gunicorn is installed it is used, and better for production")
-    server = Server(address)
+    try:
+        TCPServer.address_family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        server = Server(address, Connection, False)
+        if server.address_family == socket.AF_UNIX and os.path.exists(address):
+            os.unlink(address)
+        server.server_bind()  # now, but it listens when the application is there
+    except socket.error as error:
+        sys.exit("launcher: cannot listen on %s: %s" % (address, error))
     server.run(load())
 
 if __name__ == "__main__":

@@ -132,18 +132,18 @@ impl Post {
         self.live.as_ref()?.pid
     }
 
-    /// One line in the log for each change.
+    /// One line in the log for each change; a start is told where its process is known.
     pub(super) fn tell(&self, was: State, order: Order) {
-        let (worker, pid, state, was) =
-            (self.worker, self.pid().or(self.last_pid), self.slot.state.word(), was.word());
-        match order {
-            Order::Rest(rest) => {
+        let (worker, pid) = (self.worker, self.pid().or(self.last_pid));
+        let (state, was, last) = (self.slot.state.word(), was.word(), &self.last);
+        match (self.slot.state, order) {
+            (State::Starting, _) => {}
+            (_, Order::Rest(rest)) => {
                 let next_try_ms = u64::try_from(rest.as_millis()).unwrap_or(u64::MAX);
-                warn!(worker, pid, was, state, last = %self.last, next_try_ms, "worker ended");
+                warn!(worker, pid, was, state, %last, next_try_ms, "worker ended");
             }
-            _ if self.slot.state == State::Failed => {
-                warn!(worker, pid, was, state, last = %self.last, "worker is given up")
-            }
+            (State::Failed, _) => warn!(worker, pid, was, state, %last, "worker is given up"),
+            (State::Gone, _) => info!(worker, pid, was, %last, "worker stopped"),
             _ => info!(worker, pid, was, state, "worker changed state"),
         }
     }

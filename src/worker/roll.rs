@@ -63,6 +63,8 @@ impl Crew {
         {
             info!(workers = plan.slots(), "replacing the workers one after another");
             self.retire_all(|post| post.role == Role::Successor);
+            // Should the roll fail, it still is worn.
+            self.changes.worn.extend(self.changes.replacing.take());
             let plan = Arc::new(plan);
             self.changes.roll = Some(Roll { plan, reply: Some(reply), done: 0, new: None, fallen: 0 });
         }
@@ -150,6 +152,7 @@ impl Crew {
             if let Some(post) = self.posts.get(&worn).filter(|post| post.slot.state == State::Ready) {
                 info!(worker = post.worker, pid = post.pid(), why = why.word(), "replacing a worker");
                 let (worker, plan) = (post.worker, Arc::clone(&post.plan));
+                self.changes.replacing = Some((worn, why));
                 self.add(worker, Role::Successor, why, plan);
                 return;
             }

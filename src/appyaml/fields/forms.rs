@@ -9,9 +9,9 @@ pub(in crate::appyaml) const RUNTIME: &str = "write a name such as `python27` or
 
 fn letters(text: &str, count: std::ops::RangeInclusive<usize>, more: &str) -> bool {
     count.contains(&text.len())
-        && text.chars().all(|letter| {
-            letter.is_ascii_lowercase() || letter.is_ascii_digit() || more.contains(letter)
-        })
+        && text
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || more.contains(letter))
 }
 
 fn one_line(text: &str) -> bool {

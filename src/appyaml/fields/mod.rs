@@ -8,8 +8,8 @@ mod scaling;
 use super::shape::{Rule, Shape, field};
 use Rule::{Any, Bool, Float, Form, Int, List, Map, OneOf, Switch, Text, Words};
 use forms::{
-    env, expiration, file, forwarded_port, handler_url, lower_case, ip_mode, not_blank, resource, resource_path, runtime,
-    service_name, source_language, word32,
+    env, expiration, file, forwarded_port, handler_url, ip_mode, lower_case, not_blank, resource,
+    resource_path, runtime, service_name, source_language, word32,
 };
 
 pub(super) use forms::{RUNTIME, URL};
@@ -44,10 +44,14 @@ pub(super) const APP: Shape = Shape {
         field("flexible_runtime_settings", Map(&FLEXIBLE_RUNTIME)),
         field("handlers", Any),
         field("health_check", Map(&scaling::HEALTH)),
-        field("inbound_services", List(&Form(inbound_service, "write `warmup`, or `mail`, `mail_bounce` or `rest`"))),
+        field(
+            "inbound_services",
+            List(&Form(inbound_service, "write `warmup`, or `mail`, `mail_bounce` or `rest`")),
+        ),
         field("includes", Any),
         field("instance_class", Text),
-        field("libraries", List(&Map(&LIBRARY))).noted("are not installed by this proxy: the app brings its own"),
+        field("libraries", List(&Map(&LIBRARY)))
+            .noted("are not installed by this proxy: the app brings its own"),
         field("liveness_check", Map(&scaling::LIVENESS)),
         field("main", Form(file, "give it a value")),
         field("manual_scaling", Map(&scaling::MANUAL)),
@@ -206,7 +210,10 @@ const NETWORK: Shape = Shape {
     class: "Network",
     what: "`network`",
     fields: &[
-        field("forwarded_ports", List(&Form(forwarded_port, "write a port, or two with `:`, such as `8080:80/tcp`"))),
+        field(
+            "forwarded_ports",
+            List(&Form(forwarded_port, "write a port, or two with `:`, such as `8080:80/tcp`")),
+        ),
         field("instance_ip_mode", Form(ip_mode, "write `external` or `internal`")),
         field("instance_tag", Form(resource, "use small letters, digits and `-`")),
         field("name", Form(resource_path, "use small letters, digits, `-` and `/`")),
@@ -272,5 +279,5 @@ const STATIC: &[&str] =
     &["upload", "mime_type", "expiration", "require_matching_file", "http_headers", "application_readable"];
 
 /// Keys that every kind of handler may have.
-pub(super) const COMMON: &[&str] = &["url", "login", "auth_fail_action", "secure", "redirect_http_response_code"];
-
+pub(super) const COMMON: &[&str] =
+    &["url", "login", "auth_fail_action", "secure", "redirect_http_response_code"];

@@ -9,7 +9,8 @@ const COUNT: Rule = Int(1, i64::MAX);
 const SECONDS: Rule = Int(0, i64::MAX);
 const WHOLE: Rule = Int(i64::MIN, i64::MAX);
 const IDLE: Rule = Form(digits_or_automatic, "write a whole number or `automatic`");
-const LATENCY: Rule = Form(latency, "write seconds or milliseconds, such as `2.5s` or `30ms`, or `automatic`");
+const LATENCY: Rule =
+    Form(latency, "write seconds or milliseconds, such as `2.5s` or `30ms`, or `automatic`");
 const NATURAL: Rule = Form(natural, "write a whole number, 1 or more");
 
 pub(super) const AUTOMATIC: Shape = Shape {
@@ -56,7 +57,8 @@ const CUSTOM_METRIC: Shape = Shape {
         field("filter", Text),
         field("metric_name", Form(not_blank, "give it a name without blanks")).required(),
         field("single_instance_assignment", ANY_FLOAT),
-        field("target_type", Form(target_type, "write `GAUGE`, `DELTA_PER_SECOND` or `DELTA_PER_MINUTE`")).required(),
+        field("target_type", Form(target_type, "write `GAUGE`, `DELTA_PER_SECOND` or `DELTA_PER_MINUTE`"))
+            .required(),
         field("target_utilization", ANY_FLOAT),
     ],
 };
@@ -70,8 +72,11 @@ pub(super) const BASIC: Shape = Shape {
     ],
 };
 
-pub(super) const MANUAL: Shape =
-    Shape { class: "ManualScaling", what: "`manual_scaling`", fields: &[field("instances", NATURAL).required()] };
+pub(super) const MANUAL: Shape = Shape {
+    class: "ManualScaling",
+    what: "`manual_scaling`",
+    fields: &[field("instances", NATURAL).required()],
+};
 
 pub(super) const HEALTH: Shape = Shape {
     class: "HealthCheck",

@@ -110,9 +110,13 @@ impl<'f> Builder<'f> {
 
     fn nest(&mut self, frame: Frame, at: At, findings: &mut Findings) -> Result<(), Stop> {
         if self.key_expected() {
-            findings
-                .error(&at.in_file(self.file), "a list or a map cannot be a key")
-                .hint("quote a text that starts with `[` or `{`");
+            let line = self.source.lines().nth(at.line as usize - 1).unwrap_or_default();
+            let template = line.contains("{{");
+            findings.error(&at.in_file(self.file), "a list or a map cannot be a key").hint(if template {
+                "this looks like a template that was not filled in"
+            } else {
+                "quote a text that starts with `[` or `{`"
+            });
             return Err(Stop);
         }
         if self.open.len() >= DEEPEST {
@@ -141,7 +145,11 @@ impl<'f> Builder<'f> {
             self.texts.push((span.start.index(), span.end.index(), block));
         }
         let text = match text.strip_suffix('\n') {
-            Some(shorter) if block && span.end.index() >= self.length && self.ends_open(span.start.line()) => shorter,
+            Some(shorter)
+                if block && span.end.index() >= self.length && self.ends_open(span.start.line()) =>
+            {
+                shorter
+            }
             _ => text,
         };
         // The SDK takes a key as its text, whatever it would resolve to.
@@ -173,7 +181,8 @@ impl<'f> Builder<'f> {
             return false;
         }
         let blank = |line: &&str| line.trim().is_empty();
-        let first = self.source.lines().skip(start.saturating_sub(1)).find(|line| !blank(line)).unwrap_or_default();
+        let first =
+            self.source.lines().skip(start.saturating_sub(1)).find(|line| !blank(line)).unwrap_or_default();
         let indent = first.len() - first.trim_start_matches(' ').len();
         !blank(&last) || last.len() >= indent
     }
@@ -189,7 +198,9 @@ impl<'f> Builder<'f> {
                 .error(&place, "merge keys (`<<`) are not supported in app.yaml")
                 .hint("write the keys out");
         } else if again {
-            findings.error(&place, format!("duplicate attribute {}", code(&name))).hint("keep one of the two");
+            findings
+                .error(&place, format!("duplicate attribute {}", code(&name)))
+                .hint("keep one of the two");
         }
         *key = Some(Key { again: again || name == "<<", name, at });
     }

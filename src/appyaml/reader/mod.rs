@@ -27,7 +27,7 @@ use super::{Place, Problem};
 
 pub(super) use number::float_text;
 pub(super) use scalar::words;
-pub(super) use text::decode;
+pub(super) use text::{decode, quote};
 
 /// No real file comes near these.
 const MOST_BYTES: usize = 1 << 20;
@@ -102,7 +102,10 @@ pub(super) fn read(text: &str, file: &Arc<str>, findings: &mut Findings) -> Cont
         match event {
             Event::DocumentStart(_) if document.is_some() => {
                 findings
-                    .error(&At::of(span.start).in_file(file), "a second document starts here, and only one is read")
+                    .error(
+                        &At::of(span.start).in_file(file),
+                        "a second document starts here, and only one is read",
+                    )
                     .hint("remove the `---`, or keep the other document in a file of its own");
                 return Content::Broken;
             }

@@ -71,7 +71,8 @@ pub(in crate::appyaml) fn float_text(number: f64) -> String {
     }
     let mut scientific = format!("{number:e}");
     let decimals = scientific.bytes().filter(u8::is_ascii_digit).count();
-    let decimals = decimals - scientific.split('e').nth(1).map_or(0, |exponent| exponent.trim_start_matches('-').len());
+    let decimals =
+        decimals - scientific.split('e').nth(1).map_or(0, |exponent| exponent.trim_start_matches('-').len());
     // Of two shortest texts that mean the same number, Python takes the nearer one, and the even one of two as near.
     let decimals = decimals.saturating_sub(1);
     let nearer = format!("{number:.decimals$e}");

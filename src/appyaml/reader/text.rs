@@ -19,7 +19,8 @@ pub(in crate::appyaml) fn decode(bytes: Vec<u8>, file: &Arc<str>) -> Result<Stri
         return Err(problem(start, format!("larger than {MOST_BYTES} bytes"), "is this the right file?"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let good =
+            String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
         problem(end_of(&good), "not valid UTF-8".to_owned(), "save the file as UTF-8")
     })?;
     // The SDK's reader takes YAML 1.1's printable characters; its extra line breaks would only surprise.
@@ -32,7 +33,11 @@ pub(in crate::appyaml) fn decode(bytes: Vec<u8>, file: &Arc<str>) -> Result<Stri
         Some(place) => {
             let letter = text[place..].chars().next().unwrap_or_default();
             let message = format!("the invisible character U+{:04X} cannot stand in YAML", u32::from(letter));
-            Err(problem(end_of(&text[..place]), message, "delete it, or write it as an escape inside double quotes"))
+            Err(problem(
+                end_of(&text[..place]),
+                message,
+                "delete it, or write it as an escape inside double quotes",
+            ))
         }
     }
 }
@@ -56,7 +61,10 @@ pub(super) fn dialect(text: &str, file: &Arc<str>, findings: &mut Findings) -> O
         "1.2" => Some(Dialect::New),
         other => {
             findings
-                .error(&At { line: at, column: 7 }.in_file(file), format!("YAML {} is not known", code(other)))
+                .error(
+                    &At { line: at, column: 7 }.in_file(file),
+                    format!("YAML {} is not known", code(other)),
+                )
                 .hint("remove the `%YAML` line");
             None
         }
@@ -64,27 +72,58 @@ pub(super) fn dialect(text: &str, file: &Arc<str>, findings: &mut Findings) -> O
 }
 
 /// What the parser stumbled over, said so that one knows what to change.
-pub(super) fn scan_problem(text: &str, place: Place, info: &str) -> Problem {
+pub(super) fn scan_problem(text: &str, mut place: Place, info: &str) -> Problem {
     let line = text.lines().nth(place.line.saturating_sub(1) as usize).unwrap_or_default();
     let rest: String = line.chars().skip(place.column.saturating_sub(1) as usize).collect();
     let word = rest.split([' ', ',', ']', '}']).next().unwrap_or_default();
+    let before = place.column.checked_sub(2).and_then(|column| line.chars().nth(column as usize));
+    if before == Some('\t') {
+        place.column -= 1;
+    }
     let (message, hint) = match rest.chars().next() {
-        Some('*') => (
-            format!("{} starts with `*`, which makes it a reference in YAML", code(word)),
-            quote(word),
+        _ if info.contains("tab") || before == Some('\t') => {
+            let at = tab_from(text, &place);
+            (place.line, place.column) = (at.line, at.column);
+            (
+                "a tab cannot stand here".to_owned(),
+                "use spaces; a tab may stand only inside quotes".to_owned(),
+            )
+        }
+        _ if info.contains("escape") => (
+            "an unknown escape inside double quotes".to_owned(),
+            "write every `\\` twice, or use single quotes: '…'".to_owned(),
         ),
-        Some('&') => (
-            format!("{} starts with `&`, which makes it an anchor in YAML", code(word)),
-            quote(word),
+        _ if info.contains("quoted scalar") => (
+            "the quote that opens here is not closed".to_owned(),
+            "close it on the same line, and write a quote inside '…' twice".to_owned(),
         ),
-        Some(mark @ ('@' | '`' | '%')) => (
-            format!("a plain text cannot start with `{mark}`"),
-            quote(word),
-        ),
-        Some('\t') => ("a tab cannot stand here".to_owned(), "use spaces".to_owned()),
+        _ if info.contains("mapping values") => {
+            ("`:` makes a key of what stands before it, and no key can stand here".to_owned(), common(line))
+        }
+        Some('*') => {
+            (format!("{} starts with `*`, which makes it a reference in YAML", code(word)), quote(word))
+        }
+        Some('&') => {
+            (format!("{} starts with `&`, which makes it an anchor in YAML", code(word)), quote(word))
+        }
+        Some(mark @ ('@' | '`' | '%')) => (format!("a plain text cannot start with `{mark}`"), quote(word)),
         _ => (format!("not valid YAML: {}", info.trim_end_matches('.')), common(line)),
     };
     Problem { severity: Severity::Error, place, message, hint: Some(hint) }
+}
+
+/// The first tab from `place` on: the parser points to the start of what the tab is in.
+fn tab_from(text: &str, place: &Place) -> At {
+    let mut at = At { line: place.line, column: place.column };
+    let mut skip = place.column.saturating_sub(1) as usize;
+    for (line, number) in text.lines().zip(1_u32..).skip(place.line.saturating_sub(1) as usize) {
+        if let Some((column, _)) = line.chars().enumerate().skip(skip).find(|(_, letter)| *letter == '\t') {
+            at = At { line: number, column: u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1) };
+            break;
+        }
+        skip = 0;
+    }
+    at
 }
 
 /// The usual slip on a line that does not parse.
@@ -99,7 +138,7 @@ fn common(line: &str) -> String {
 }
 
 /// How to write a text so that YAML leaves it alone.
-pub(super) fn quote(text: &str) -> String {
+pub(in crate::appyaml) fn quote(text: &str) -> String {
     if text.is_empty() || text.chars().count() > 60 || text.contains(['"', '\\']) {
         return "put it in quotes".to_owned();
     }

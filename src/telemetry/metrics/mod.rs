@@ -289,7 +289,9 @@ impl Metrics {
             self.config_reloads.with_label_values(&[result]).inc_by(0);
         }
         for result in ["ok", "failed"] {
-            self.upstream_retries.with_label_values(&["connect_error", result]).inc_by(0);
+            for reason in ["connect_error", "reset"] {
+                self.upstream_retries.with_label_values(&[reason, result]).inc_by(0);
+            }
         }
         for severity in ["warning", "note"] {
             self.config_warnings.with_label_values(&[severity]).set(0);

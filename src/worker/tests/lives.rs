@@ -147,6 +147,8 @@ async fn a_worker_inherits_no_descriptor_and_no_ignored_signal() {
     drop(leaked);
     // The fourth is the folder `ls` reads.
     assert_eq!(lines[0].1, "fds 0 1 2 3");
-    assert!(lines[1..].iter().all(|(_, line)| line.ends_with("0000000000000000")), "{lines:?}");
+    // Signals 32 and 33 belong to the C library, which does not let us touch them.
+    let plain = |line: &str| u64::from_str_radix(&line[8..], 16).map(|bits| bits & !(3 << 31));
+    assert!(lines[1..].iter().all(|(_, line)| plain(line) == Ok(0)), "{lines:?}");
     fleet.stop().await;
 }

@@ -112,3 +112,17 @@ async fn workers_are_replaced_for_their_age_and_their_memory() {
         fleet.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_worn_worker_is_replaced_even_after_a_roll_that_failed() {
+    let fleet = Fleet::of(Plan { max_requests: Some(1), workers: 1, ..app() });
+    let before = pids(&fleet.all_ready(1).await);
+    let handle = fleet.handle.clone();
+    drop(fleet.pool.lease(None).await.expect("a lease"));
+    fleet.until("its successor starts", |all| all.len() == 2).await;
+    assert!(handle.roll(wrap(&["false"])).await.is_err());
+    fleet
+        .until("it is replaced", |all| all.len() == 1 && all[0].state == State::Ready && pids(all) != before)
+        .await;
+    fleet.stop().await;
+}
