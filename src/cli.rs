@@ -97,7 +97,10 @@ fn check(app_dir: &Path, format: Format, deny_warnings: bool, options: &Options)
     let loaded = Settings::load(options, app_dir, false);
     let default = Settings::defaults(1);
     let app_yaml = &loaded.as_ref().unwrap_or(&default).app_yaml.value;
-    let reading = site::read(app_dir, app_yaml);
+    let mut reading = site::read(app_dir, app_yaml);
+    if let (Some(app), Ok(settings)) = (&reading.app, &loaded) {
+        reading.problems.extend(site::cautions(app, settings));
+    }
     let faults = loaded.as_ref().err().map(|errors| errors.0.as_slice()).unwrap_or_default();
     match format {
         Format::Text => {

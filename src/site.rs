@@ -14,7 +14,9 @@ use ipnet::IpNet;
 use prometheus::IntCounter;
 use thiserror::Error;
 
-use crate::appyaml::{self, App, Era, ErrorCode, Login, Place, Problem, Severity, StaticOptions, Target};
+use crate::appyaml::{
+    self, App, Era, ErrorCode, Login, Place, Problem, Secure, Severity, StaticOptions, Target,
+};
 use crate::files::FileServer;
 use crate::headers::send::Policy;
 use crate::route::{Covered, UrlMap};
@@ -130,12 +132,15 @@ impl Reading {
 /// Reads app.yaml with its includes beneath `root`, validates it and compiles its handlers.
 #[must_use]
 pub fn read(root: &Path, app_yaml: &Path) -> Reading {
-    let mut open = |path: &Path| std::fs::read(root.join(path));
+    let mut open = |path: &Path| {
+        // The operator chooses app.yaml, wherever a link leads; what it includes stays beneath the root.
+        if path == app_yaml { std::fs::read(root.join(path)) } else { std::fs::read(inside(root, path)?) }
+    };
     let loaded = appyaml::load(app_yaml, &mut open);
     let mut reading = Reading { app: loaded.app, problems: loaded.problems, texts: loaded.texts, map: None };
     let Some(app) = reading.app.as_ref() else { return reading };
     for handler in &app.error_handlers {
-        if let Err(error) = std::fs::metadata(root.join(&handler.file)) {
+        if let Err(error) = inside(root, Path::new(&handler.file)).and_then(std::fs::metadata) {
             reading.problems.push(Problem {
                 severity: Severity::Error,
                 place: handler.place.clone(),
@@ -156,6 +161,33 @@ pub fn read(root: &Path, app_yaml: &Path) -> Reading {
         reading.map = None;
     }
     reading
+}
+
+/// The real path of a file beneath `root`.
+fn inside(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let real = root.join(path).canonicalize()?;
+    if real.starts_with(root.canonicalize()?) {
+        Ok(real)
+    } else {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "it leads out of the application directory"))
+    }
+}
+
+/// What app.yaml and the settings only mean together.
+#[must_use]
+pub fn cautions(app: &App, settings: &Settings) -> Vec<Problem> {
+    let always = app
+        .handlers
+        .iter()
+        .find(|handler| handler.secure == Secure::Always && handler.login == Login::Optional);
+    let Some(handler) = always.filter(|_| settings.trusted_proxy.value.is_empty()) else { return Vec::new() };
+    vec![Problem {
+        severity: Severity::Warning,
+        place: handler.place.clone(),
+        message: "`secure: always` redirects every request to https, and nobody is trusted to say that a request was https"
+            .to_owned(),
+        hint: Some("name the proxy that ends TLS with --trusted-proxy, or its clients are redirected for ever".to_owned()),
+    }]
 }
 
 /// A handler that no request reaches: above all a `login:` handler below a catch-all is a page left open.
@@ -272,7 +304,7 @@ fn error_page(root: &Path, handler: &appyaml::ErrorHandler) -> io::Result<ErrorP
     Ok(ErrorPage {
         code: handler.code,
         mime_type: HeaderValue::from_str(&handler.mime_type).unwrap_or(HeaderValue::from_static("text/html")),
-        body: std::fs::read(root.join(&handler.file))?.into(),
+        body: std::fs::read(inside(root, Path::new(&handler.file))?)?.into(),
     })
 }
 

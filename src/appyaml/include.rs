@@ -8,14 +8,15 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::Place;
 use super::builtin;
 use super::fields;
 use super::findings::{Findings, code, nearest};
 use super::handler::Around;
+use super::load::Files;
 use super::part::{self, Builtin, Part};
 use super::raw::Node;
 use super::reader::{self, Content};
-use super::{Files, Place};
 
 /// No real application has as many.
 const MOST_FILES: usize = 100;

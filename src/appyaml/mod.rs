@@ -1,11 +1,11 @@
 //! What an `app.yaml` says, in types that cannot say anything else.
 //!
 //! 1. `reader`: the text as YAML 1.1, one `serde_yaml` value with the place of everything in it.
-//! 2. `raw`: walks value and places together; `shape` checks them by the tables in `fields`.
-//! 3. `part`: what app.yaml and included files share: `handler` (`headers`, `expiration`), `skip`, `builtins`.
+//! 2. `raw`: walks value and places together; `shape` (with `values`) checks them by the tables in `fields`.
+//! 3. `part`: what app.yaml and included files share: `handler` (`target`, `headers`, `expiration`), `skip`, `builtins`.
 //! 4. `app`: app.yaml itself, the checks across fields (`rare` for sections that do not act), the `notes`.
 //! 5. `include`: `includes` and `builtins` in the SDK's order, merged.
-//! 6. `render`: a [`Problem`] as text for people.
+//! 6. `load`: the entry, which puts these together; `render`: a [`Problem`] as text for people.
 //!
 //! Nothing here opens a file by itself, listens or runs: the caller passes in how to read.
 
@@ -17,6 +17,7 @@ mod findings;
 mod handler;
 mod headers;
 mod include;
+mod load;
 mod notes;
 mod part;
 mod rare;
@@ -25,22 +26,22 @@ mod reader;
 mod render;
 mod shape;
 mod skip;
+mod target;
+mod values;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pattern::{Pattern, Template};
 
+pub use load::load;
 pub use render::render;
-
-use findings::Findings;
 
 /// What came of reading an `app.yaml`.
 #[derive(Debug)]
@@ -51,70 +52,6 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// The text of every file that could be read, for [`render`].
     pub texts: Vec<(Arc<str>, String)>,
-}
-
-/// Reads `app_yaml` and all it includes, and tells every problem.
-///
-/// Paths are relative to the application root, `app_yaml` too. `read` gets such a path, which does not leave the root
-/// by its text (links are the reader's to refuse), and returns the file's bytes.
-pub fn load(app_yaml: &Path, read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>) -> Loaded {
-    let mut findings = Findings::default();
-    let mut files =
-        Files { read, main: app_yaml.to_owned(), texts: Vec::new(), sources: vec![app_yaml.to_owned()] };
-    let app = load_app(&mut files, &mut findings);
-    let order = |problem: &Problem| {
-        let file = files.texts.iter().position(|(file, _)| *file == problem.place.file).unwrap_or(usize::MAX);
-        (file, problem.place.line, problem.place.column)
-    };
-    let mut problems = findings.into_problems();
-    problems.sort_by_key(order);
-    Loaded { app, problems, texts: files.texts }
-}
-
-/// How to read, and what has been read.
-struct Files<'r> {
-    read: &'r mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
-    main: PathBuf,
-    texts: Vec<(Arc<str>, String)>,
-    sources: Vec<PathBuf>,
-}
-
-fn load_app(files: &mut Files<'_>, findings: &mut Findings) -> Option<App> {
-    let file: Arc<str> = files.main.display().to_string().into();
-    let start = Place { file: Arc::clone(&file), line: 1, column: 1 };
-    let bytes = match (files.read)(&files.main) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            findings
-                .error(&start, format!("cannot read the file: {error}"))
-                .hint("name the application's directory, or the file with `--app-yaml`");
-            return None;
-        }
-    };
-    let text = match reader::decode(bytes, &file) {
-        Ok(text) => text,
-        Err(problem) => {
-            findings.push(problem);
-            return None;
-        }
-    };
-    let content = reader::read(&text, &file, findings);
-    files.texts.push((Arc::clone(&file), text));
-    let document = match content {
-        reader::Content::Document(document) => document,
-        reader::Content::Broken => return None,
-        reader::Content::Nothing => {
-            findings
-                .error(&start, "the file is empty")
-                .hint("start it with `runtime: python27` and `handlers:`");
-            return None;
-        }
-    };
-    let mut draft = app::read(raw::Node::root(&document, &file), findings);
-    let around = draft.around;
-    let included = include::resolve(&mut draft.part, files, around, findings);
-    include::merge_into(&mut draft.part, included);
-    draft.finish(std::mem::take(&mut files.sources), findings)
 }
 
 /// A valid application: `app.yaml` with its includes and builtins merged.

@@ -7,6 +7,9 @@ use crate::pattern::Pattern;
 /// The SDK's own: editor leftovers, byte code, RCS folders and every dot file.
 pub(super) const DEFAULT: &str = r"^(.*/)?((#.*#)|(.*~)|(.*\.py[co])|(.*/RCS/.*)|(\..*)|)$";
 
+/// More patterns than this were not written by hand.
+const MOST: usize = 1000;
+
 /// The pattern as one text: a list is joined with `|`, line breaks are dropped.
 pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Option<String> {
     if node.is_broken() {
@@ -16,6 +19,10 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Option<String> {
         findings
             .error(&node.place(), "`skip_files` must be a pattern or a list of patterns")
             .hint("start each pattern on its own line with `- `");
+        return None;
+    }
+    if let Some(extra) = node.items().nth(MOST) {
+        findings.error(&extra.place(), format!("more than {MOST} patterns in `skip_files`"));
         return None;
     }
     let mut parts = Vec::new();

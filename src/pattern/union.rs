@@ -44,16 +44,12 @@ impl Union {
     }
 
     /// Every pattern that matches the whole text, in order; nothing when the union was not made for it.
-    pub fn all(&self, text: &str) -> impl Iterator<Item = usize> {
+    #[must_use]
+    pub fn all(&self, text: &str) -> Vec<usize> {
+        let Some(all) = &self.all else { return Vec::new() };
         let mut found = PatternSet::new(self.places.len());
-        if let Some(all) = &self.all {
-            all.which_overlapping_matches(&Input::new(text).anchored(Anchored::Yes), &mut found);
-        }
-        let places = &self.places;
-        places.iter().enumerate().filter_map(move |(number, place)| {
-            let number = regex_automata::PatternID::new(number).ok()?;
-            found.contains(number).then_some(*place)
-        })
+        all.which_overlapping_matches(&Input::new(text).anchored(Anchored::Yes), &mut found);
+        found.iter().filter_map(|number| self.places.get(number.as_usize()).copied()).collect()
     }
 }
 

@@ -44,10 +44,10 @@ pub struct Exchange {
     pub sent: Option<Instant>,
     /// From then to the worker's response head.
     pub first_byte: Option<Duration>,
-    /// How often another worker was tried.
-    pub retries: u32,
-    /// Why it was tried again: the `reason` label of the retries.
-    pub retried: &'static str,
+    /// Tried again, for nothing could be sent.
+    pub refused: bool,
+    /// Tried again, for the connection broke before an answer.
+    pub broken: bool,
     /// Body bytes received so far.
     pub bytes_in: u64,
     /// Who answers.
@@ -78,8 +78,8 @@ impl Exchange {
             queued: None,
             sent: None,
             first_byte: None,
-            retries: 0,
-            retried: "",
+            refused: false,
+            broken: false,
             bytes_in: 0,
             origin: Origin::Proxy,
             reason: None,
@@ -93,6 +93,18 @@ impl Exchange {
     pub fn answered_by_proxy(&mut self, reason: Reason) {
         self.origin = Origin::Proxy;
         self.reason = Some(reason);
+    }
+
+    /// How often another worker was tried.
+    #[must_use]
+    pub fn retries(&self) -> u32 {
+        u32::from(self.refused) + u32::from(self.broken)
+    }
+
+    /// Why another worker was tried: the `reason` label.
+    #[must_use]
+    pub const fn retried(&self) -> &'static str {
+        if self.broken { "reset" } else { "connect_error" }
     }
 
     /// The script header for the app.
@@ -163,7 +175,7 @@ impl Exchange {
             sampled: self.ids.sampled,
             worker: self.tried.as_ref().map(|seat| seat.slot),
             upstream_addr: address.as_deref(),
-            retries: self.retries,
+            retries: self.retries(),
             origin: self.origin,
             reason: self.reason,
         });

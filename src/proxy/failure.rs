@@ -21,8 +21,6 @@ use crate::balance::{Busy, Lease};
 use crate::headers::strict::Refusal;
 use crate::telemetry::Reason;
 
-/// How often a request is tried on another worker.
-const SECOND_TRIES: u32 = 1;
 /// The status of a request whose client left, in the log.
 pub(super) const CLIENT_GONE: u16 = 499;
 /// No answer can reach anybody.
@@ -80,51 +78,40 @@ pub(super) fn busy(exchange: &mut Exchange, why: NoLease) -> Box<Error> {
     Error::explain(ErrorType::HTTPStatus(503), reason.as_str())
 }
 
-/// Nothing was sent, so another worker may try, whatever the method.
+/// Nothing was sent, so another worker may try, whatever the method; once.
 pub(super) fn unreachable(exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
     if let Some(lease) = &exchange.lease {
         lease.unreachable();
     }
-    exchange.reason = Some(Reason::ConnectError);
-    again(exchange, &mut error, true, "connect_error");
+    let again = !exchange.refused;
+    exchange.refused = true;
+    exchange.reason = (!again).then_some(Reason::ConnectError);
+    error.set_retry(again);
     error
 }
 
-/// The connection broke after something was sent. Only what does no harm twice is tried again, and only when
-/// the client has seen nothing.
+/// The connection broke after something was sent. Only what does no harm twice is tried again, once, and only
+/// when the client has seen nothing.
 pub(super) fn interrupted(
     session: &Session,
     exchange: &mut Exchange,
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
-    let request = session.req_header();
-    let harmless = matches!(request.method, Method::GET | Method::HEAD)
+    let harmless = matches!(session.req_header().method, Method::GET | Method::HEAD)
         && !session.as_ref().retry_buffer_truncated()
         && session.response_written().is_none();
     let broken = *error.esource() == ErrorSource::Upstream
         && matches!(
             error.etype(),
-            ErrorType::ConnectionClosed
-                | ErrorType::ReadError
-                | ErrorType::WriteError
-                | ErrorType::ConnectError
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectError
         );
     // Pingora marks what a stale kept connection may have caused; asking before that is decided panics.
     error.retry.decide_reuse(client_reused);
-    let stale = error.retry();
-    again(exchange, &mut error, harmless && (broken || stale), "reset");
+    let again = harmless && (broken || error.retry()) && !exchange.broken;
+    exchange.broken |= again;
+    error.set_retry(again);
     error
-}
-
-fn again(exchange: &mut Exchange, error: &mut Error, allowed: bool, why: &'static str) {
-    let allowed = allowed && exchange.retries < SECOND_TRIES;
-    exchange.retries += u32::from(allowed);
-    error.set_retry(allowed);
-    if allowed {
-        exchange.retried = why;
-        exchange.reason = None;
-    }
 }
 
 /// The status and the reason of a request that failed for good.

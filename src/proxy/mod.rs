@@ -278,8 +278,8 @@ impl ProxyHttp for Gateway {
             exchange.first_byte = Some(first_byte);
             self.shared.metrics.upstream_first_byte.observe(first_byte.as_secs_f64());
         }
-        if exchange.retries > 0 && !response.status.is_informational() {
-            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried, "ok"]).inc();
+        if exchange.retries() > 0 && !response.status.is_informational() {
+            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "ok"]).inc();
         }
         if self.shared.drain.begun() {
             session.set_keepalive(None);
@@ -317,8 +317,8 @@ impl ProxyHttp for Gateway {
         let (status, reason) = failure::verdict(exchange, error);
         exchange.answered_by_proxy(reason);
         self.shared.metrics.generated(reason);
-        if exchange.retries > 0 {
-            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried, "failed"]).inc();
+        if exchange.retries() > 0 {
+            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "failed"]).inc();
         }
         if status != failure::NOBODY_LISTENS && session.response_written().is_none() {
             let own = Own::Error { status, page: failure::page(reason), retry: status == 503 };

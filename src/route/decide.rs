@@ -12,8 +12,7 @@ use crate::pattern::Overrun;
 /// Answered by the proxy itself (R-HEALTH).
 const HEALTH: &str = "/_ah/health";
 /// Never for a client (R-RESERVED).
-const RESERVED: [&str; 5] =
-    ["/_ah/start", "/_ah/stop", "/_ah/background", "/_ah/login", "/_ah/logout"];
+const RESERVED: [&str; 5] = ["/_ah/start", "/_ah/stop", "/_ah/background", "/_ah/login", "/_ah/logout"];
 const RESERVED_PREFIX: &str = "/_ah/upload/";
 
 /// Is told what a decision came by; `()` does not listen.
@@ -41,7 +40,9 @@ type Ask<'l, F> = &'l mut dyn FnMut(usize, &str) -> Look<F>;
 pub(super) fn may_fall_on(handler: &Handler) -> bool {
     match &handler.target {
         Target::Script { .. } => false,
-        Target::StaticDir { options, .. } | Target::StaticFiles { options, .. } => options.require_matching_file,
+        Target::StaticDir { options, .. } | Target::StaticFiles { options, .. } => {
+            options.require_matching_file
+        }
     }
 }
 
@@ -208,7 +209,10 @@ fn by_target<'m, F>(
         Target::StaticDir { reachable, .. } => {
             let rest = match &row.prefix {
                 Some(prefix) => clean.text.strip_prefix(prefix.as_str()),
-                None => row.pattern.full_match(clean.text)?.and_then(|groups| groups.get(row.pattern.group_count())),
+                None => row
+                    .pattern
+                    .full_match(clean.text)?
+                    .and_then(|groups| groups.get(row.pattern.group_count())),
             };
             match rest.filter(|rest| *reachable && is_clean(rest)) {
                 Some(rest) if row.dir.is_empty() => rest.to_owned(),

@@ -55,7 +55,9 @@ pub(super) fn explain<'m, F>(
     let last = last_step(map, &decision, &notes);
     let asked = match (&decision, last.handler) {
         (_, Some(handler)) => handler,
-        (Decision::App { .. } | Decision::Refuse { why: Why::NoHandler | Why::Overrun, .. }, None) => map.handlers.len(),
+        (Decision::App { .. } | Decision::Refuse { why: Why::NoHandler | Why::Overrun, .. }, None) => {
+            map.handlers.len()
+        }
         _ => 0,
     };
     let mut steps: Vec<Step> = (0..asked)
@@ -75,7 +77,9 @@ pub(super) fn explain<'m, F>(
 fn last_step<F>(map: &UrlMap, decision: &Decision<'_, F>, notes: &Notes) -> Step {
     let (handler, reason) = match decision {
         Decision::Health => (None, "the proxy answers (R-HEALTH)".to_owned()),
-        Decision::App { handler: None, .. } => (None, "no handler matches: the app answers (R-MODERN)".to_owned()),
+        Decision::App { handler: None, .. } => {
+            (None, "no handler matches: the app answers (R-MODERN)".to_owned())
+        }
         Decision::App { handler, script } => {
             (*handler, format!("script: {}", script.as_deref().unwrap_or("the app answers")))
         }

@@ -86,7 +86,11 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 fn clean(path: String) -> String {
-    if path.starts_with('/') && !has_dots(path.as_bytes()) { path } else { lossy(&without_dots(path.as_bytes())) }
+    if path.starts_with('/') && !has_dots(path.as_bytes()) {
+        path
+    } else {
+        lossy(&without_dots(path.as_bytes()))
+    }
 }
 
 fn merge_slashes(path: &str) -> Option<String> {

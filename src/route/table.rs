@@ -113,7 +113,7 @@ impl Matches<'_> {
     }
 
     fn later_linear(&mut self) -> Option<usize> {
-        let later = self.later.get_or_insert_with(|| self.table.union.all(self.path).collect());
+        let later = self.later.get_or_insert_with(|| self.table.union.all(self.path));
         later.iter().copied().find(|&index| index >= self.from)
     }
 }

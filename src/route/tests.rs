@@ -1,15 +1,13 @@
-//! Whole decisions: rule by rule as tables, and what must hold for every path.
+//! Whole decisions, rule by rule, as tables. What must hold for every path is in `properties`.
 
-use std::ops::ControlFlow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::prelude::*;
-
-use super::decide::is_reserved;
 use super::*;
 use crate::appyaml::{Login, Place, Secure, StaticOptions, Target};
 use crate::pattern::Template;
+
+mod properties;
 
 const SKIP: &str = r"^(.*/)?((#.*#)|(.*~)|(.*\.py[co])|(.*/RCS/.*)|(\..*)|)$";
 /// The files that are there; `locked` cannot be read, `dir` is a directory.
@@ -81,7 +79,9 @@ fn told(decision: &Decision<'_, ()>) -> String {
     let by = |handler: &Option<usize>| handler.map_or(String::new(), |handler| format!(" by {handler}"));
     match decision {
         Decision::Health => "health".to_owned(),
-        Decision::App { handler, script } => format!("app {}{}", script.as_deref().unwrap_or("-"), by(handler)),
+        Decision::App { handler, script } => {
+            format!("app {}{}", script.as_deref().unwrap_or("-"), by(handler))
+        }
         Decision::File { handler, path, .. } => format!("file {path} by {handler}"),
         Decision::Redirect { status, to, why, .. } => format!("{status} {} {why:?}", to.url("own", "h:1")),
         Decision::Refuse { status, handler, why } => format!("{status} {why:?}{}", by(handler)),
@@ -97,7 +97,10 @@ fn check(map: &UrlMap, table: &[(&str, &str)]) {
 
 #[test]
 fn the_first_match_in_file_order_decides_and_covers_the_whole_path() {
-    let map = map(Era::Classic, &["/a|/b script ab", "/alt|/altx script alt", "/x$ script x", "/(\\w+)/v script \\1.app"]);
+    let map = map(
+        Era::Classic,
+        &["/a|/b script ab", "/alt|/altx script alt", "/x$ script x", "/(\\w+)/v script \\1.app"],
+    );
     check(
         &map,
         &[
@@ -116,7 +119,11 @@ fn the_first_match_in_file_order_decides_and_covers_the_whole_path() {
 fn a_login_handler_is_404_before_any_redirect_file_or_fall_through() {
     let map = map(
         Era::Modern,
-        &["/admin.* script a admin always", "/f/(.*) file static/\\1 .* required must_exist", "/.* script main"],
+        &[
+            "/admin.* script a admin always",
+            "/f/(.*) file static/\\1 .* required must_exist",
+            "/.* script main",
+        ],
     );
     check(
         &map,
@@ -155,7 +162,9 @@ fn a_path_another_reader_would_find_protected_is_404() {
     ] {
         assert_eq!(told(&ask(&map, false, target.as_bytes())), "404 Reading", "{target}");
     }
-    for target in ["/a%2Fb", "/x;y=z", "/caf%E9", "/..hidden", "//x", "/a%20b", "/admin.", "/%E6%97%A5%E6%9C%AC"] {
+    for target in
+        ["/a%2Fb", "/x;y=z", "/caf%E9", "/..hidden", "//x", "/a%20b", "/admin.", "/%E6%97%A5%E6%9C%AC"]
+    {
         assert_eq!(told(&ask(&map, false, target.as_bytes())), "app main by 1", "{target}");
     }
 }
@@ -206,7 +215,10 @@ fn a_path_that_is_none_is_400_and_one_that_is_no_utf8_still_goes_to_the_app() {
     let map = map(Era::Classic, &["/dir/(.*) file \\1 .*", "/.* script main"]);
     check(&map, &[("admin", "400 BadPath"), ("/a%00", "400 BadPath"), ("/caf%E9", "app main by 1")]);
     assert_eq!(told(&ask(&map, false, b"/caf\xe9")), "app main by 1");
-    check(&map, &[("/dir/caf%E9", "404 Missing(\"R-UTF8\") by 0"), ("/dir/caf%EF%BF%BD", "file caf\u{fffd} by 0")]);
+    check(
+        &map,
+        &[("/dir/caf%E9", "404 Missing(\"R-UTF8\") by 0"), ("/dir/caf%EF%BF%BD", "file caf\u{fffd} by 0")],
+    );
 }
 
 #[test]
@@ -259,7 +271,13 @@ fn a_static_file_must_be_clean_uploaded_and_not_skipped() {
 fn a_file_that_must_exist_and_does_not_goes_on_to_the_next_match() {
     let map = map(
         Era::Modern,
-        &["/(.*) file \\1 .* must_exist", "/(?!x).*l script hard", "/.*t dir img must_exist", "/st.* script st admin", "/b.* script b"],
+        &[
+            "/(.*) file \\1 .* must_exist",
+            "/(?!x).*l script hard",
+            "/.*t dir img must_exist",
+            "/st.* script st admin",
+            "/b.* script b",
+        ],
     );
     check(
         &map,
@@ -287,12 +305,16 @@ fn a_pattern_that_does_not_end_is_500_and_never_falls_past_a_login_handler() {
 #[test]
 fn an_ordinary_decision_names_the_script_without_a_copy() {
     let map = map(Era::Classic, &["/.* script main.app"]);
-    assert!(matches!(ask(&map, false, b"/foo/bar"), Decision::App { script: Some(Cow::Borrowed("main.app")), .. }));
+    assert!(matches!(
+        ask(&map, false, b"/foo/bar"),
+        Decision::App { script: Some(Cow::Borrowed("main.app")), .. }
+    ));
 }
 
 #[test]
 fn an_explanation_tells_why_each_earlier_handler_was_not_it() {
-    let map = map(Era::Classic, &["/st dir static must_exist", "/a script a", "/.* script main", "/z script z"]);
+    let map =
+        map(Era::Classic, &["/st dir static must_exist", "/a script a", "/.* script main", "/z script z"]);
     let explain = |path: &str| {
         let told = map.explain(&Facts { https: false, path: path.as_bytes(), query: None }, &mut look);
         let steps = told.steps.iter().map(|step| match step.handler {
@@ -323,7 +345,15 @@ fn a_protected_reading_is_explained_with_its_handler() {
 fn handlers_behind_a_catch_all_are_told_and_those_behind_a_file_that_must_exist_are_not() {
     let map = map(
         Era::Classic,
-        &["/(.*) file \\1 .* must_exist", "/a/.* script a", "/a/b script b", "/st dir static", "/st/.* script s", "/.* script c", "/(?!q).* script d"],
+        &[
+            "/(.*) file \\1 .* must_exist",
+            "/a/.* script a",
+            "/a/b script b",
+            "/st dir static",
+            "/st/.* script s",
+            "/.* script c",
+            "/(?!q).* script d",
+        ],
     );
     let told: Vec<_> = map.unreachable().iter().map(|covered| (covered.handler, covered.by)).collect();
     assert_eq!(told, [(2, 1), (4, 3), (6, 5)]);
@@ -335,124 +365,4 @@ fn two_hundred_handlers_are_one_table() {
     let map = map(Era::Classic, &lines.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(told(&ask(&map, false, b"/h199/a/b/x")), "app s199 by 199");
     assert_eq!(told(&ask(&map, false, b"/h200/a/x")), "404 NoHandler");
-}
-
-/// Handlers of every kind, for the properties.
-const POOL: [&str; 13] = [
-    "/a.* script a admin",
-    "/a/b script ab",
-    "/(?!a).*b script hard",
-    "/(?=.*b).* script look required",
-    "/b|/c script bc",
-    "/(.*) file \\1 .* must_exist",
-    "/static dir static must_exist",
-    "/.*\\.css file static/a.css .*",
-    "/(.)\\1.* script twice",
-    "/[^/]* script flat",
-    "/c/.* script c always",
-    "/.* script rest",
-    "/_ah/.* script ah admin",
-];
-
-static COMPILED: LazyLock<Vec<Handler>> = LazyLock::new(|| POOL.iter().map(|line| handler(line)).collect());
-
-fn handlers() -> impl Strategy<Value = Vec<Handler>> {
-    let places = proptest::collection::vec(0..POOL.len(), 0..9);
-    places.prop_map(|places| places.into_iter().map(|place| COMPILED[place].clone()).collect())
-}
-
-fn paths() -> impl Strategy<Value = Vec<u8>> {
-    let parts: Vec<&[u8]> = vec![
-        b"/", b"a", b"b", b"c", b".", b"..", b"static", b"a.css", b"%2f", b"%25", b"%61", b";", b"\\", b"?", b"%3f",
-        b"\xe9", b"%c1%a1", b"%u0061", b"\xef\xbd\x81", b"%01", b"_ah", b"start", b"b.txt", b"%00", b"#",
-    ];
-    proptest::collection::vec(proptest::sample::select(parts), 0..8).prop_map(|parts| [b"/", parts.concat().as_slice()].concat())
-}
-
-/// The rules of the handlers again, one handler after another.
-fn naive(map: &UrlMap, path: &str) -> String {
-    for (index, handler) in map.handlers.iter().enumerate() {
-        let row = map.table.row(index);
-        let Some(groups) = row.pattern.full_match(path).unwrap() else { continue };
-        if handler.login != Login::Optional {
-            return format!("404 Login by {index}");
-        }
-        if handler.secure == Secure::Always {
-            return "secure".to_owned();
-        }
-        let file = match &handler.target {
-            Target::Script { script } => return format!("app {} by {index}", script.as_str()),
-            Target::StaticDir { dir, .. } => {
-                let rest = groups.get(row.pattern.group_count()).unwrap();
-                format!("{dir}/{rest}")
-            }
-            Target::StaticFiles { path, .. } => path.expand(&groups).unwrap().into_owned(),
-        };
-        if FILES.contains(&file.as_str()) && !file.contains("/.") {
-            return format!("file {file} by {index}");
-        }
-        if !decide::may_fall_on(handler) {
-            return "missing".to_owned();
-        }
-    }
-    "404 NoHandler".to_owned()
-}
-
-proptest! {
-    #[test]
-    fn the_compiled_map_agrees_with_a_loop_over_the_handlers(handlers in handlers(), path in "/[abc]{0,2}(/|static|a\\.css|b\\.txt|b){0,3}") {
-        prop_assume!(!readings::possible(path.as_bytes()));
-        let map = of(Era::Classic, handlers);
-        let decision = ask(&map, false, path.as_bytes());
-        let told = match &decision {
-            Decision::Redirect { .. } => "secure".to_owned(),
-            Decision::Refuse { why: Why::Missing(_), .. } => "missing".to_owned(),
-            other => told(other),
-        };
-        prop_assert_eq!(told, naive(&map, &path));
-    }
-
-    #[test]
-    fn no_bytes_panic_and_explain_decides_the_same(handlers in handlers(), path in proptest::collection::vec(any::<u8>(), 0..60)) {
-        let map = of(Era::Modern, handlers);
-        let facts = Facts { https: false, path: &path, query: None };
-        prop_assert_eq!(map.decide(&facts, &mut look), map.explain(&facts, &mut look).decision);
-    }
-
-    #[test]
-    fn a_path_with_a_protected_reading_is_never_served(handlers in handlers(), target in paths()) {
-        let map = of(Era::Modern, handlers);
-        let facts = Facts { https: false, path: &target, query: None };
-        if !matches!(map.decide(&facts, &mut look), Decision::App { .. } | Decision::File { .. }) {
-            return Ok(());
-        }
-        let bytes = path::decode(&target);
-        let text = String::from_utf8_lossy(&bytes);
-        readings::each(&text, &bytes, &mut |reading| {
-            assert!(!is_reserved(reading), "{text} as {reading}");
-            let other = path::encode(reading.as_bytes());
-            let other = map.decide(&Facts { path: other.as_bytes(), ..facts }, &mut look);
-            assert!(!matches!(other, Decision::Refuse { why: Why::Login, .. }), "{text} as {reading}");
-            ControlFlow::Continue(())
-        });
-    }
-
-    #[test]
-    fn no_disguise_leads_into_a_protected_page(disguise in proptest::collection::vec(0_usize..8, 7)) {
-        static MAP: LazyLock<UrlMap> =
-            LazyLock::new(|| map(Era::Modern, &["/admin/x script a admin", "/.* script main"]));
-        let path: String = "admin/x".chars().zip(&disguise).map(|(letter, way)| match (way, letter) {
-            (0, '/') => "//".to_owned(),
-            (1, '/') => "/./".to_owned(),
-            (2, '/') => "%5c".to_owned(),
-            (3, '/') => ";j=1/".to_owned(),
-            (4, _) => format!("%{:02x}", u32::from(letter)),
-            (5, _) => format!("%25{:02X}", u32::from(letter)),
-            (6, _) => format!("%u{:04x}", u32::from(letter)),
-            (7, _) => format!("%c{}%{:02x}", u32::from(letter) >> 6, 0x80 | (u32::from(letter) & 0x3f)),
-            _ => letter.to_string(),
-        }).collect();
-        let decision = ask(&MAP, false, format!("/{path}").as_bytes());
-        prop_assert!(!matches!(decision, Decision::App { .. } | Decision::File { .. }), "/{path}: {}", told(&decision));
-    }
 }

@@ -106,9 +106,13 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     let pool = Pool::new(reload::limits(&settings, slots), Arc::clone(&metrics));
     let site = Site::build(reading, &app_dir, &settings, &metrics, 1)?;
     let current = Arc::new(Current::new(site));
-    let (supervisor, workers) =
-        worker::supervisor(planned.plan.clone(), pool.clone(), Arc::clone(&metrics), surroundings(&log))
-            .map_err(system("a private directory for the workers' sockets"))?;
+    let (supervisor, workers) = worker::supervisor(
+        planned.plan.clone(),
+        pool.clone(),
+        Arc::clone(&metrics),
+        surroundings(&log, private.path()),
+    )
+    .map_err(system("a private directory for the workers' sockets"))?;
     let addresses: Vec<String> = bound.iter().map(|bound| bound.address().to_string()).collect();
     let mut hand_over = Vec::new();
     for shard in 0..shards {
@@ -259,6 +263,13 @@ fn tell(settings: &Settings, reading: &Reading, planned: &Planned) {
         let text = appyaml::render(problem, &reading.texts, false);
         if problem.severity == Severity::Note { info!("{text}") } else { warn!("{text}") }
     }
+    for problem in reading.app.iter().flat_map(|app| site::cautions(app, settings)) {
+        warn!(
+            "{}{}",
+            appyaml::render(&problem, &reading.texts, false),
+            problem.hint.map(|hint| format!("; {hint}")).unwrap_or_default()
+        );
+    }
     let threadsafe = reading.app.as_ref().and_then(|app| app.threadsafe);
     if threadsafe == Some(false) && settings.threadsafe.value == Threadsafe::Ignore {
         info!(
@@ -281,15 +292,18 @@ fn start_log(settings: &Settings, metrics: &Metrics) -> Log {
     Log::start(format, access, settings.log_level.value.as_str(), metrics)
 }
 
-fn surroundings(log: &Log) -> Surroundings {
+fn surroundings(log: &Log, private: &Path) -> Surroundings {
     let log = log.clone();
-    Surroundings::new(Arc::new(move |line: worker::Line<'_>| {
+    let mut surroundings = Surroundings::new(Arc::new(move |line: worker::Line<'_>| {
         let stream = match line.stream {
             worker::Stream::Stdout => Stream::Stdout,
             worker::Stream::Stderr => Stream::Stderr,
         };
         log.worker(line.slot, line.pid, stream, line.text);
-    }))
+    }));
+    // The guard removes it when we are killed.
+    surroundings.private.push(private.to_owned());
+    surroundings
 }
 
 /// A panic ends one request; it is a bug, and must be seen.

@@ -69,11 +69,13 @@ impl Crew {
     ) -> Self {
         // Enough to tell this run from every other on this machine.
         let token = format!("{}-{:08x}", std::process::id(), (chance() * f64::from(u32::MAX)) as u32);
+        let mut guard = Guard::new(surroundings.guard, token.clone());
+        surroundings.private.iter().for_each(|dir| guard.owns(Some(dir)));
         Self {
             posts: BTreeMap::new(),
             changes: Changes::default(),
             target: Arc::new(plan),
-            guard: Guard::new(surroundings.guard, token.clone()),
+            guard,
             pool,
             output: Output::new(surroundings.sink, metrics.log_dropped.clone()),
             metrics,

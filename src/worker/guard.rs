@@ -2,7 +2,7 @@
 //!
 //! The kernel kills a worker when its parent dies, but not what the worker has started. So one small process waits
 //! at a pipe of which only the proxy holds the other end. Lines on it say which process groups exist (`+PID`,
-//! `-PID`), which directory is ours (`d PATH`) and which token the workers carry (`t TOKEN`). At the end of the
+//! `-PID`), which directories are ours (`d PATH`) and which token the workers carry (`t TOKEN`). At the end of the
 //! input it kills all of them; after `q` it just ends. The proxy starts it again if it dies.
 
 use std::collections::BTreeSet;
@@ -43,14 +43,14 @@ pub fn main() -> ExitCode {
 
 fn watch(input: impl BufRead) {
     let mut groups = BTreeSet::new();
-    let (mut token, mut dir) = (None, None);
+    let (mut token, mut dirs) = (None, Vec::new());
     // A line that is not UTF-8 or a read error is the end, too: better to kill than to leave behind.
     for line in input.lines().map_while(Result::ok) {
         match line.split_at_checked(1) {
             Some(("+", pid)) => groups.extend(pid.parse::<u32>()),
             Some(("-", pid)) => groups.retain(|group| pid.parse() != Ok(*group)),
             Some(("t", text)) => token = Some(text.trim_start().to_owned()),
-            Some(("d", path)) => dir = Some(PathBuf::from(path.trim_start())),
+            Some(("d", path)) => dirs.push(PathBuf::from(path.trim_start())),
             Some(("q", _)) => return,
             _ => {}
         }
@@ -66,7 +66,7 @@ fn watch(input: impl BufRead) {
             std::thread::sleep(ROUND);
         }
     }
-    if let Some(dir) = dir {
+    for dir in dirs {
         let _ = std::fs::remove_dir_all(dir);
     }
 }
@@ -75,7 +75,7 @@ fn watch(input: impl BufRead) {
 pub(super) struct Guard {
     command: Option<Vec<OsString>>,
     token: String,
-    dir: Option<PathBuf>,
+    dirs: Vec<PathBuf>,
     groups: BTreeSet<u32>,
     running: Option<(Child, PipeWriter)>,
     /// When to try again if none is running.
@@ -95,7 +95,7 @@ impl Guard {
         let mut guard = Self {
             command,
             token,
-            dir: None,
+            dirs: Vec::new(),
             groups: BTreeSet::new(),
             running: None,
             next: Instant::now(),
@@ -116,7 +116,7 @@ impl Guard {
             Err(error) => warn!(%error, "cannot start the guard: a killed proxy may leave processes behind"),
         }
         let mut text = format!("t {}\n", self.token);
-        text.extend(self.dir.iter().map(|dir| format!("d {}\n", dir.display())));
+        text.extend(self.dirs.iter().map(|dir| format!("d {}\n", dir.display())));
         text.extend(self.groups.iter().map(|group| format!("+{group}\n")));
         self.tell(&text);
     }
@@ -137,10 +137,10 @@ impl Guard {
         self.tell(&format!("-{group}\n"));
     }
 
-    /// The directory to remove in the end.
+    /// A directory to remove when the proxy dies.
     pub(super) fn owns(&mut self, dir: Option<&Path>) {
-        if let Some(dir) = dir.filter(|dir| self.dir.as_deref() != Some(dir)) {
-            self.dir = Some(dir.to_owned());
+        if let Some(dir) = dir.filter(|dir| !self.dirs.iter().any(|known| known == dir)) {
+            self.dirs.push(dir.to_owned());
             self.tell(&format!("d {}\n", dir.display()));
         }
     }

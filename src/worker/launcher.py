@@ -3,25 +3,25 @@
     PYTHON launcher.py TABLE.json [SOCKET]        without SOCKET: with PORT or COMPAT_PROXY_SOCKET in the environment
 
 One file, standard library only, Python 2.7 and 3.6 or newer. It matches no URL and reads no app.yaml: the proxy has
-decided and names the script in a header of its own. In order: logs, os.environ, loading, CGI scripts, one request, the
-built-in server, gunicorn. j.1 to j.9 are rules of the specification.
+decided and names the script in a header of its own. j.1 to j.9 are rules of the specification.
 """
 from __future__ import absolute_import
-import glob, io, json, logging, os, re, signal, site, socket, sys, threading, time, types  # noqa: E401
+import glob, io, json, logging, os, re, select, signal, site, socket, sys, threading, time, types  # noqa: E401
 from importlib import import_module
+
 PY2 = sys.version_info[0] == 2
 if PY2:
     from cStringIO import StringIO
     from SocketServer import StreamRequestHandler, TCPServer, ThreadingMixIn
     from urllib import unquote
     from UserDict import IterableUserDict as UserDict
-    latin = str
+    latin = str  # a WSGI string: bytes here, bytes in disguise on Python 3
 else:
     from collections import UserDict
-    from functools import partial
     from socketserver import StreamRequestHandler, TCPServer, ThreadingMixIn
-    from urllib.parse import unquote
-    latin, unquote = partial(str, encoding="latin-1"), partial(unquote, encoding="latin-1")  # bytes in disguise
+    from urllib.parse import unquote_to_bytes
+    latin = lambda data: data.decode("latin-1")  # noqa: E731
+    unquote = lambda text: latin(unquote_to_bytes(text.encode("latin-1")))  # noqa: E731
 
 KEEPALIVE, RETRY_AFTER = 120, 10  # seconds: longer than the proxy keeps a connection; until a failed script is retried
 LINE, TRACE = 65536, "HTTP_X_CLOUD_TRACE_CONTEXT"  # most bytes of a request header; the proxy allows less
@@ -30,14 +30,16 @@ CONFIGURED = ("SERVER_SOFTWARE APPENGINE_RUNTIME APPLICATION_ID INSTANCE_ID BACK
 RESERVED = dict.fromkeys("DATACENTER DEFAULT_VERSION_HOSTNAME HTTPS REQUEST_ID_HASH REQUEST_LOG_ID USER_EMAIL USER_ID "
                          "USER_NICKNAME USER_ORGANIZATION".split(), "")
 RESERVED.update(AUTH_DOMAIN="gmail.com", USER_IS_ADMIN="0", SERVER_SOFTWARE="Google App Engine/0.71")
-LOG = logging.getLogger("launcher")
+LOG, CGI = logging.getLogger("launcher"), re.compile(r".*(/|\.py$)").match
 
-LOCAL = type("Local", (threading.local,), dict.fromkeys(  # of the request this thread answers, and its CGI script
-    ("environ", "variables", "callbacks", "caught", "stdin", "stdout")))()
+def local():
+    """What belongs to the request that a thread answers, and to the CGI script it runs."""
+    return type("Local", (threading.local,), dict.fromkeys("environ variables callbacks caught stdin stdout".split()))()
+
+LOCAL = local()
 
 class JsonLog(logging.StreamHandler):
     """j.9: one JSON object a line, joined to its request by the trace."""
-
     def format(self, record):
         text = logging.StreamHandler.format(self, record)
         entry = {"message": text.decode("utf-8", "replace") if isinstance(text, bytes) else text,
@@ -46,13 +48,12 @@ class JsonLog(logging.StreamHandler):
         trace = getattr(record, "trace_id", None) or (LOCAL.environ or {}).get(TRACE, "").split("/")[0]
         if trace:
             project = os.environ.get("GOOGLE_CLOUD_PROJECT")
-            entry["traceId"] = trace
-            entry["logging.googleapis.com/trace"] = "projects/%s/traces/%s" % (project, trace) if project else trace
+            resource = "projects/%s/traces/%s" % (project, trace) if project else trace
+            entry.update({"traceId": trace, "logging.googleapis.com/trace": resource})
         return json.dumps(entry)
 
 class Environment(UserDict):
     """`os.environ`: a fresh one for each request inside it (j.4), the process's own everywhere else."""
-
     def __init__(self, process):
         self.process, self.configured = process, {key: process[key] for key in CONFIGURED if key in process}
 
@@ -72,12 +73,10 @@ class Environment(UserDict):
         reserved.update(SERVER_NAME=wsgi.get("HTTP_HOST") or wsgi["SERVER_NAME"], SERVER_PORT=port)
         return dict(dict(dict(self.process, **wsgi), **self.configured), **reserved)
 
-    def copy(self):
-        return dict(self.data)
+    copy = lambda self: dict(self.data)
 
 class Scripts(object):
     """The applications the proxy may ask for, by the text of their `script:`; one that fails harms no other."""
-
     def __init__(self, table):
         self.default, self.loaded, self.retry, self.lock = table["default"], {}, {}, threading.RLock()
         scripts = [handler["script"] for handler in table["handlers"]] + [self.default or ""]
@@ -87,7 +86,7 @@ class Scripts(object):
                 lambda call: LOCAL.callbacks is None or LOCAL.callbacks.append(call))
         config = self.attempt("appengine_config", import_module) if glob.glob("appengine_config*") else None
         self.wrap = getattr(config, "webapp_add_wsgi_middleware", lambda app: app)
-        if any(map(is_cgi, scripts)):
+        if any(map(CGI, scripts)):
             catch_applications()
         for script in scripts:
             if script and "\\" not in script:  # a template's text is known when its request comes
@@ -108,7 +107,7 @@ class Scripts(object):
             return self.loaded.get(script)
 
     def load(self, script):
-        if is_cgi(script):
+        if CGI(script):
             return CgiScript(script, self.wrap)
         script = (self.default or "main:app") if script == "auto" else script
         module, colon, names = script.partition(":" if ":" in script else ".")
@@ -117,9 +116,30 @@ class Scripts(object):
             if not hasattr(found, name) and hasattr(found, "__path__"):
                 import_module(found.__name__ + "." + name)
             found = getattr(found, name)
-        if not callable(found):
-            raise TypeError("it is no WSGI application but a %s" % type(found).__name__)
         return self.wrap(found)
+
+    def __call__(self, environ, start_response):
+        """The one WSGI application that either server runs: calls the script the proxy has named."""
+        script = environ.pop("HTTP_X_COMPAT_SCRIPT", None) or self.default
+        environ.pop("HTTP_X_COMPAT_HANDLER", None)
+        show_the_site(environ)
+        LOCAL.environ, LOCAL.variables, LOCAL.callbacks, parts = environ.copy(), None, [], ()
+        try:
+            app = script and (self.loaded.get(script) or self.find(script))
+            parts = app(environ, start_response) if app else refuse(script, start_response)
+            for part in parts:
+                yield part
+        except (Exception, SystemExit):
+            LOG.exception("%s did not answer %s", script, LOCAL.environ["PATH_INFO"])
+            yield refuse(script, start_response, sys.exc_info())[0]  # raises it again when the head is sent
+        finally:
+            getattr(parts, "close", int)()
+            for call in LOCAL.callbacks:  # j.8
+                try:
+                    call(LOCAL.environ.get(TRACE))
+                except Exception:
+                    LOG.exception("a request-end callback failed")
+            LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
 
 def lend(name):
     """A `google.appengine` module that old apps import before their own libraries are found; the SDK's where it is."""
@@ -135,22 +155,15 @@ def lend(name):
     return parent
 
 def vendor_add(folder, index=1):
-    folder = os.path.abspath(folder)
-    if not os.path.isdir(folder):
-        raise ValueError("virtualenv: cannot access %s: No such virtualenv or site directory" % folder)
     rest, sys.path[index:] = sys.path[index:], []
-    site.addsitedir(folder)
+    site.addsitedir(os.path.abspath(folder))
     sys.path.extend(rest)
-    sys.modules["google"].__path__.append(os.path.join(folder, "google"))
-
-def is_cgi(script):
-    return script.endswith(".py") or "/" in script
+    sys.modules["google"].__path__.append(os.path.join(os.path.abspath(folder), "google"))
 
 def catch_applications():
     """What hands an application to a CGI server hands it to us while a CGI script is being loaded (j.3)."""
     def caught(serve):
         return lambda *args: serve(*args) if LOCAL.caught is None else LOCAL.caught.append(args[-1])
-
     from wsgiref import handlers
     handlers.BaseHandler.run = caught(handlers.BaseHandler.run)
     serve = handlers.CGIHandler().run
@@ -161,7 +174,6 @@ def catch_applications():
 
 class PerThread(object):
     """A standard stream that the CGI script of one thread has to itself."""
-
     def __init__(self, name):
         self.name, self.usual = name, getattr(sys, name)
 
@@ -211,31 +223,6 @@ class CgiScript(object):
         start_response(status, [header for header in headers if header[0] != "Status"])
         return [page]
 
-def application(scripts):
-    """The one WSGI application that either server runs: calls the script the proxy has named."""
-    def answer(environ, start_response):
-        script = environ.pop("HTTP_X_COMPAT_SCRIPT", None) or scripts.default
-        environ.pop("HTTP_X_COMPAT_HANDLER", None)
-        show_the_site(environ)
-        LOCAL.environ, LOCAL.variables, LOCAL.callbacks, parts = environ.copy(), None, [], ()
-        try:
-            app = script and (scripts.loaded.get(script) or scripts.find(script))
-            parts = app(environ, start_response) if app else refuse(script, start_response)
-            for part in parts:
-                yield part
-        except (Exception, SystemExit):
-            LOG.exception("%s did not answer %s", script, LOCAL.environ["PATH_INFO"])
-            yield refuse(script, start_response, sys.exc_info())[0]  # raises it again when the head is sent
-        finally:
-            getattr(parts, "close", int)()
-            for call in LOCAL.callbacks:  # j.8
-                try:
-                    call(LOCAL.environ.get(TRACE))
-                except Exception:
-                    LOG.exception("a request-end callback failed")
-            LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
-    return answer
-
 def refuse(script, start_response, error=None):
     status, text = ("500 Internal Server Error", b"The application failed.") if script else ("404 Not Found", b"Not found.")
     start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))], error)
@@ -252,20 +239,17 @@ def show_the_site(environ):
 
 class Connection(StreamRequestHandler):
     """One kept-alive connection from the proxy, answered by one thread."""
-    rbufsize = 65536
+    rbufsize, keep = 65536, True
+    disable_nagle_algorithm = property(lambda self: self.request.family == socket.AF_INET)
 
     def handle(self):
         self.request.settimeout(None)
-        if self.request.family == socket.AF_INET:
-            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.keep, line = True, self.rfile.readline(LINE)
-        while line:
+        for line in iter(lambda: self.rfile.readline(LINE) if self.keep and not self.server.stopping else b"", b""):
             self.server.busy.add(self)
             try:
                 self.answer(self.parse(line))
             finally:
                 self.server.busy.discard(self)
-            line = self.rfile.readline(LINE) if self.keep and not self.server.stopping else b""
 
     def parse(self, line):
         method, target, protocol = latin(line).split()
@@ -341,44 +325,42 @@ class Connection(StreamRequestHandler):
 
     def write(self, data, length=None):
         head = b"" if self.sent else self.head(length)
-        if self.silent or not data:
-            data = b""
-        elif self.chunked:
-            data = b"%x\r\n%s\r\n" % (len(data), data)
-        elif self.left is not None:
+        if self.left is not None:
             data, self.left = data[:self.left], max(0, self.left - len(data))
+        data = b"" if self.silent else b"%x\r\n%s\r\n" % (len(data), data) if self.chunked and data else data
         self.request.sendall(head + data)
 
 class Server(ThreadingMixIn, TCPServer):
     """The built-in server: a thread for each connection; the proxy keeps their number down."""
     daemon_threads = allow_reuse_address = True
-    request_queue_size, busy, stopping = 2048, set(), False
+    request_queue_size, timeout, busy, stopping = 2048, 1, set(), False
     environ = {"wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.run_once": False,
                "wsgi.input_terminated": True, "SCRIPT_NAME": "", "SERVER_NAME": ""}
     handle_error = lambda *_: None  # logged where it arose; the connection is cut, so nobody takes half for whole
 
     def run(self, app):
-        self.app = app
-        self.server_activate()
+        self.app, (hear, ring), ready = app, os.pipe(), []
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: sys.exit(0))
-        try:
-            self.serve_forever()
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            self.stopping = True
-            self.server_close()
-            time.sleep(0.02)  # a connection accepted just now gets its thread
-            while self.busy:
-                time.sleep(0.01)
+            signal.signal(number, lambda *_: os.write(ring, b"."))
+        self.server_activate()
+        while hear not in ready:
+            try:
+                ready = select.select([self, hear], [], [])[0]
+                self in ready and self.handle_request()
+            except select.error:  # Python 2: the signal itself
+                pass
+        self.stopping = True
+        self.server_close()
+        time.sleep(0.02)  # a connection accepted just now gets its thread
+        while self.busy:
+            time.sleep(0.01)
 
-def gunicorn_server(table, address, load):
+def gunicorn_server(table, address):
     """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
     from gunicorn.app.base import Application
     bind = "%s:%d" % address if isinstance(address, tuple) else "unix:" + address
-    usual = dict(worker_class="gthread", threads=table["threads"], keepalive=KEEPALIVE, backlog=2048,
-                 limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
+    settings = dict(worker_class="gthread", threads=table["threads"], keepalive=KEEPALIVE, backlog=2048, workers=1,
+                    bind=bind, limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
     waiting, listen = [], socket.socket.listen
 
     def listen_later(sock, backlog):  # a port that accepts means an application that is loaded
@@ -386,22 +368,24 @@ def gunicorn_server(table, address, load):
 
     class Gunicorn(Application):
         def load_config(self):
-            for name, value in dict(usual, bind=bind, workers=1).items():
+            for name, value in settings.items():
                 self.cfg.set(name, value)
             if os.path.exists("gunicorn.conf.py"):
                 self.load_config_from_file("gunicorn.conf.py")
-            for name, value in (("workers", 1), ("bind", [bind]), ("daemon", False)):
+            for name, value in (("workers", 1), ("bind", [bind]), ("daemon", False), ("preload_app", False)):
                 if self.cfg.settings[name].get() != value:
                     LOG.warning("launcher: `%s` of gunicorn.conf.py is not for a worker of the proxy: ignored", name)
                     self.cfg.set(name, value)
-            ready = self.cfg.post_worker_init
-            self.cfg.set("post_worker_init", lambda worker: (ready(worker), [listen(*each) for each in waiting]))
 
         def load(self):
-            logger = logging.getLogger("gunicorn.error")
+            global LOCAL
+            LOCAL = local()  # a gevent worker has changed what a thread is
             if self.cfg.errorlog == "-":
-                logger.handlers, logger.propagate = [], True
-            return load()
+                logging.getLogger("gunicorn.error").handlers[:] = [JsonLog(sys.stderr)]
+            scripts = Scripts(table)
+            for sock, backlog in waiting:
+                listen(sock, backlog)
+            return scripts
 
     socket.socket.listen = listen_later
     Gunicorn().run()
@@ -409,35 +393,27 @@ def gunicorn_server(table, address, load):
 def main():
     with open(sys.argv[1]) as file:
         table = json.load(file)
-    sockets = sys.argv[2:3] + [os.environ.get("COMPAT_PROXY_SOCKET")]
     logging.getLogger().addHandler(JsonLog(sys.stderr))
     logging.getLogger().setLevel(logging.INFO)
-    os.chdir(table["app_dir"])
-    sys.path[0], sys.argv[1:], sys.stdout = os.getcwd(), [], os.fdopen(os.dup(1), "w", 1)  # prints show line by line
     for pair in table["env"].items():  # what the proxy has set already wins
         os.environ.setdefault(*[text.encode("utf-8") if PY2 else text for text in pair])
-    address = sockets[0] or ("127.0.0.1", int(os.environ["PORT"]))
-
-    def load():
-        os.environ = Environment(os.environ)
-        return application(Scripts(table))
-
+    address = (sys.argv[2:3] + [os.environ.get("COMPAT_PROXY_SOCKET")])[0] or ("127.0.0.1", int(os.environ["PORT"]))
+    os.chdir(table["app_dir"])
+    sys.path[0], sys.argv[1:], sys.stdout = os.getcwd(), [], os.fdopen(os.dup(1), "w", 1)  # prints show line by line
+    os.environ = Environment(os.environ)
     if table["server"] != "builtin":
         try:
-            return gunicorn_server(table, address, load)
-        except ImportError:
-            if table["server"] == "gunicorn":
-                raise
-    LOG.info("launcher: the built-in server; where gunicorn is installed it is used, and better for production")
+            return gunicorn_server(table, address)
+        except ImportError as missing:
+            LOG.info("launcher: %s: the built-in server answers; gunicorn is better for production", missing)
     try:
-        TCPServer.address_family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        Server.address_family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
         server = Server(address, Connection, False)
-        if server.address_family == socket.AF_UNIX and os.path.exists(address):
-            os.unlink(address)
+        os.path.exists(str(address)) and os.unlink(address)
         server.server_bind()  # now, but it listens when the application is there
     except socket.error as error:
         sys.exit("launcher: cannot listen on %s: %s" % (address, error))
-    server.run(load())
+    server.run(Scripts(table))
 
 if __name__ == "__main__":
     main()

@@ -119,6 +119,8 @@ pub struct Surroundings {
     pub guard: Option<Vec<OsString>>,
     /// Become the parent of orphans and bury them.
     pub reap: bool,
+    /// Private directories that the guard removes if we are killed; otherwise they are their owner's affair.
+    pub private: Vec<PathBuf>,
 }
 
 impl Surroundings {
@@ -127,7 +129,7 @@ impl Surroundings {
     #[must_use]
     pub fn new(sink: Sink) -> Self {
         let guard = (std::process::id() != 1).then(|| vec!["/proc/self/exe".into(), guard::WORD.into()]);
-        Self { sink, guard, reap: true }
+        Self { sink, guard, reap: true, private: Vec::new() }
     }
 }
 

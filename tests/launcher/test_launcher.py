@@ -26,7 +26,7 @@ ABOUT = ("import sys\ntry:\n    import gunicorn\n    found = gunicorn.__version_
          "print('%d.%d|%s|%s' % (sys.version_info[0], sys.version_info[1], sys.executable, found))")
 
 APP = '''
-import json, os, threading
+import json, os, threading, time
 from wsgiref.validate import validator
 EVENTS, ENDED = {}, []
 
@@ -36,9 +36,11 @@ def event(name):
 def text(environ):
     return {key: value for key, value in environ.items() if isinstance(value, (str, bool))}
 
-def answer(start_response, data, status="200 OK", headers=()):
-    data = data if isinstance(data, bytes) else json.dumps(data).encode("utf-8")
-    start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(data)))] + list(headers))
+def answer(start_response, data):
+    return plain(start_response, json.dumps(data).encode("utf-8"))
+
+def plain(start_response, data):
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(data)))])
     return [data]
 
 def app(environ, start_response):
@@ -61,11 +63,16 @@ def app(environ, start_response):
     if path == "/wait":
         event(environ["QUERY_STRING"]).wait(20)
         return answer(start_response, True)
+    if path == "/file":
+        open("began", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.02)
+        return answer(start_response, True)
     if path == "/release":
         event(environ["QUERY_STRING"]).set()
         return answer(start_response, True)
     if path == "/echo":
-        return answer(start_response, environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or -1)))
+        return plain(start_response, environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or -1)))
     if path == "/parts":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return parts()
@@ -89,7 +96,7 @@ def app(environ, start_response):
         start_response("200 OK", [("X-Bad", "a\\r\\nSet-Cookie: b")])
         return [b""]
     if path == "/raise":
-        raise RuntimeError("asked to")
+        raise RuntimeError("asked to " + environ["QUERY_STRING"])
     if path == "/log":
         import logging
         logging.getLogger("app").warning("caf\\xe9 %s", "said")
@@ -146,7 +153,7 @@ RUNS = []
 def app(environ, start_response):
     RUNS.append(1)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [("run %d" % len(RUNS)).encode("ascii")]
+    return [("run %%d" %% len(RUNS)).encode("ascii")]
 def main():
     %s
 if __name__ == "__main__":
@@ -202,7 +209,7 @@ class Worker(object):
     """One launcher process and ways to talk to it."""
 
     def __init__(self, python, server, files=None, app_dir=None, unix=False, environment=(), **table):
-        self.directory = tempfile.mkdtemp(prefix="launcher-")
+        self.directory, self.told = tempfile.mkdtemp(prefix="launcher-"), False
         self.app_dir = app_dir or os.path.join(self.directory, "app")
         for name, source in (files or {}).items():
             path = os.path.join(self.app_dir, name)
@@ -217,7 +224,7 @@ class Worker(object):
         with open(os.path.join(self.directory, "table.json"), "w") as file:
             json.dump(self.table, file)
         self.log_path = os.path.join(self.directory, "stderr")
-        self.socket_path = os.path.join(self.directory, "socket") if unix else None
+        self.socket_path = os.path.join(self.directory, "socket") if unix is True else unix
         env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", **dict(environment))
         if unix:
             env["COMPAT_PROXY_SOCKET"] = self.socket_path
@@ -245,6 +252,12 @@ class Worker(object):
             return False
         finally:
             connection.close()
+
+    def accepts_still(self):
+        try:
+            return self.accepts()
+        except AssertionError:
+            return False  # it has ended
 
     def ready(self):
         until(self.accepts, "the launcher accepts")
@@ -287,9 +300,13 @@ class Worker(object):
                     return json.loads(line)
         return until(entry, "a log entry with %r in\n%s" % (part, self.log()))
 
-    def stop(self):
-        if self.process.poll() is None:
+    def terminate(self):
+        if not self.told and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        self.told = True
+
+    def stop(self):
+        self.terminate()
         try:
             return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -366,10 +383,13 @@ class Either(object):
             self.assertEqual(worker.ready().json("/x"), "/x")
 
     def test_a_stale_socket_file_is_no_obstacle(self):
-        worker = self.start({"main.py": APP}, unix=True).ready()
-        other = self.start({"main.py": APP}, unix=True, environment={})
-        other.ready()
-        self.assertEqual((worker.ask()[0], other.ask()[0]), (200, 200))
+        directory = tempfile.mkdtemp(prefix="launcher-")
+        self.addCleanup(shutil.rmtree, directory)
+        path = os.path.join(directory, "stale")
+        with socket.socket(socket.AF_UNIX) as old:
+            old.bind(path)
+        worker = self.start({"main.py": APP}, unix=path).ready()
+        self.assertEqual(worker.ask()[0], 200)
 
     # CGI scripts
 
@@ -464,10 +484,10 @@ class Either(object):
         self.assertIn("thread", entry)
 
     def test_an_exception_is_500_and_logged_with_its_trace(self):
-        status, _, body = self.worker.ask("/raise", headers={"X-Cloud-Trace-Context": "feed/1"})
+        status, _, body = self.worker.ask("/raise?once", headers={"X-Cloud-Trace-Context": "feed/1"})
         self.assertEqual(status, 500)
         self.assertNotIn(b"asked to", body)
-        self.assertEqual(self.worker.logged("RuntimeError: asked to")["traceId"], "feed")
+        self.assertEqual(self.worker.logged("RuntimeError: asked to once")["traceId"], "feed")
 
     # HTTP
 
@@ -539,10 +559,10 @@ class Either(object):
             self.assertTrue(answer.startswith(b"HTTP/1.1 200"))
 
     def test_a_unicode_path_reaches_the_app_as_wsgi_has_it_and_os_environ_as_cgi_has_it(self):
-        wsgi = "/caf\u00e9" if sys.version_info[0] == 2 else "/caf\u00e9".encode("utf-8").decode("latin-1")
-        seen = self.worker.json("/caf%C3%A9")
-        self.assertEqual(seen, "/caf\u00e9" if self.version == "2.7" else wsgi)
-        self.assertEqual(self.worker.ask("/caf%E9", "main.strict")[0], 200)
+        disguised = "/caf\u00e9".encode("utf-8").decode("latin-1")
+        self.assertEqual(self.worker.json("/caf%C3%A9"), "/caf\u00e9" if self.version == "2.7" else disguised)
+        self.assertEqual(self.worker.json("/os", headers={"X-Name": disguised})["HTTP_X_NAME"], "/caf\u00e9")
+        self.assertEqual(self.worker.ask("/caf%E9%zz%2F", "main.strict")[0], 200)
 
     def test_repeated_headers_are_joined(self):
         answer = self.worker.raw(b"GET /environ HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\nX-A: 1\r\nX-A: 2\r\n"
@@ -569,20 +589,18 @@ class Either(object):
 
     def test_sigterm_lets_a_running_request_finish_and_exits_0(self):
         worker = Worker(self.python, self.server, {"main.py": APP}).ready()
-        idle, busy, answers = worker.connection(), worker.connection(), []
+        idle, answers = worker.connection(), []
         worker.ask(connection=idle)
-        thread = threading.Thread(target=lambda: answers.append(worker.ask("/parts", connection=busy)))
+        thread = threading.Thread(target=lambda: answers.append(worker.ask("/file")))
         thread.start()
-        worker.ask("/x")
-        busy_until = worker.connection()
-        busy_until.connect()
-        time.sleep(0.2)  # the request must be under way; nothing outside can see that it is
-        worker.process.send_signal(signal.SIGTERM)
-        # the second half comes from a timer in the app, as nobody can ask any more
-        self.assertEqual(worker.stop_later(), 0) if hasattr(worker, "stop_later") else None
+        until(lambda: os.path.exists(os.path.join(worker.app_dir, "began")), "the request begins")
+        worker.terminate()
+        until(lambda: not worker.accepts_still(), "the launcher stops accepting")
+        open(os.path.join(worker.app_dir, "go"), "w").close()
         thread.join()
-        self.assertEqual(answers[0][2], b"firstsecond")
+        self.assertEqual(answers[0][2], b"true")
         self.assertEqual(worker.stop(), 0)
+        idle.close()
 
     def test_the_demo_runs_unchanged(self):
         worker = self.start(app_dir=DEMO, unix=True, scripts=["admin.app", "guestbook.app", "main.app"],
@@ -599,3 +617,136 @@ class Either(object):
         self.assertEqual(worker.ask("/slow?seconds=1")[2].splitlines()[-1], b"done")
         self.assertEqual(len(worker.ask("/big?kilobytes=128")[2]), 128 * 1024)
         self.assertEqual(len(worker.ask("/big?kilobytes=3")[2]), 3 * 1024)
+
+
+class BuiltIn(object):
+    """What only the launcher's own server can be held to."""
+
+    def test_a_body_shorter_than_its_length_ends_the_connection(self):
+        with self.assertRaises(http.client.IncompleteRead):
+            self.worker.ask("/short")
+
+    def test_a_body_longer_than_its_length_is_cut(self):
+        self.assertEqual(self.worker.ask("/long")[2], b"too")
+
+    def test_a_line_break_cannot_be_put_into_a_header(self):
+        status, headers, _ = self.worker.ask("/inject")
+        self.assertEqual(status, 500)
+        self.assertNotIn("set-cookie", headers)
+
+    def test_an_upload_that_breaks_off_never_reaches_the_application(self):
+        answer = b""
+        with socket.create_connection(("127.0.0.1", self.worker.port), timeout=PATIENCE) as sock:
+            sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\nContent-Length: 9\r\n\r\nhalf")
+            sock.shutdown(socket.SHUT_WR)
+            answer = sock.recv(100)
+        self.assertEqual(answer, b"")
+
+    def test_a_header_with_an_underscore_does_not_pass_for_one_with_a_hyphen(self):
+        seen = self.worker.json("/environ", headers={"X_AppEngine_User_Email": "evil@example.com"})
+        self.assertNotIn("HTTP_X_APPENGINE_USER_EMAIL", seen)
+
+    def test_garbage_ends_the_connection_and_nothing_else(self):
+        for garbage in (b"\r\n\r\n", b"GET\r\n\r\n", b"\x00" * 100 + b"\n\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
+            self.worker.raw(garbage)
+        self.assertEqual(self.worker.ask()[0], 200)
+
+    def test_pipelined_requests_are_answered_in_order(self):
+        one = b"GET /%d HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\n%s\r\n"
+        answer = self.worker.raw(one % (1, b"") + one % (2, b"") + one % (3, b"Connection: close\r\n"))
+        self.assertEqual([answer.count(b'"/%d"' % number) for number in (1, 2, 3)], [1, 1, 1])
+        self.assertLess(answer.index(b'"/1"'), answer.index(b'"/3"'))
+
+
+class Gunicorn(object):
+    """What only gunicorn can be held to."""
+
+    def test_gunicorn_conf_py_changes_threads_and_hooks_but_neither_workers_nor_bind(self):
+        conf = ("threads = 3\nworkers = 4\nbind = '0.0.0.0:1'\n"
+                "def post_fork(server, worker):\n    open('forked-%d' % worker.cfg.threads, 'w').close()\n"
+                "def post_worker_init(worker):\n    open('initialised', 'w').close()\n")
+        worker = self.start({"main.py": APP, "gunicorn.conf.py": conf}).ready()
+        self.assertEqual(worker.json("/x"), "/x")
+        made = os.listdir(worker.app_dir)
+        self.assertIn("forked-3", made)
+        self.assertIn("initialised", made)
+        for name in ("workers", "bind"):
+            self.assertEqual(worker.logged("`%s` of gunicorn.conf.py" % name)["severity"], "WARNING")
+
+    def test_a_preloaded_app_listens_too(self):
+        worker = self.start({"main.py": APP, "gunicorn.conf.py": "preload_app = True\n"}).ready()
+        self.assertEqual(worker.json("/x"), "/x")
+
+    def test_a_worker_that_is_killed_comes_back(self):
+        worker = self.start({"main.py": "import os\nfrom real import answer\n"
+                                        "def app(environ, start_response):\n"
+                                        "    return answer(start_response, os.getpid())\n", "real.py": APP}).ready()
+        pid = worker.json()
+        self.assertNotEqual(pid, worker.process.pid)
+        os.kill(pid, signal.SIGKILL)
+
+        def another():
+            try:
+                return worker.json() != pid
+            except (OSError, http.client.HTTPException):
+                return False
+        until(another, "another worker")
+
+
+class Refusals(object):
+    """What the launcher says when it cannot begin."""
+    python = None
+
+    def test_a_port_that_is_taken_is_one_clear_line(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen(1)
+            worker = Worker(self.python, "builtin", {"main.py": APP}, environment={})
+            self.assertTrue(worker.ready())
+            other = dict(os.environ, PORT=str(taken.getsockname()[1]))
+            process = subprocess.run([self.python, LAUNCHER, os.path.join(worker.directory, "table.json")], env=other,
+                                     stderr=subprocess.PIPE, timeout=PATIENCE)
+            worker.stop()
+        self.assertNotEqual(process.returncode, 0)
+        self.assertIn(b"launcher: cannot listen on", process.stderr)
+        self.assertNotIn(b"Traceback", process.stderr)
+
+
+def pythons():
+    """`(version, program, version of gunicorn or "")` of each interpreter that really runs, each once."""
+    names = ["python2.7", "python3"] + ["python3.%d" % minor for minor in range(6, 15)]
+    found = {}
+    for name in [each for each in os.environ.get("LAUNCHER_PYTHONS", "").split(os.pathsep) if each] + names:
+        program = shutil.which(name)
+        if not program:
+            continue
+        about = subprocess.run([program, "-c", ABOUT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if about.returncode == 0:
+            version, executable, gunicorn = about.stdout.decode().strip().split("|")
+            if version == "2.7" or int(version.split(".")[1]) >= 6:
+                found.setdefault((version, bool(gunicorn)), (version, executable, gunicorn))
+    return sorted(found.values())
+
+
+def load_tests(loader, _tests, _pattern):
+    suite, versions = unittest.TestSuite(), set()
+    for version, program, gunicorn in pythons():
+        label = version.replace(".", "_") + ("_gunicorn_" + gunicorn.replace(".", "_") if gunicorn else "")
+        kinds = [("builtin", (BuiltIn, Either))] * (version not in versions) + [("gunicorn", (Gunicorn, Either))] * bool(gunicorn)
+        for server, bases in kinds:
+            kind = type("%s_on_%s" % (server.title(), label), bases + (unittest.TestCase,),
+                        {"python": program, "server": server, "version": version})
+            suite.addTests(loader.loadTestsFromTestCase(kind))
+        if version not in versions:
+            kind = type("Refusals_on_" + label, (Refusals, unittest.TestCase), {"python": program})
+            suite.addTests(loader.loadTestsFromTestCase(kind))
+        versions.add(version)
+        sys.stderr.write("launcher tests: Python %s (%s), gunicorn %s\n" % (version, program, gunicorn or "not installed"))
+    if "2.7" not in versions:
+        sys.stderr.write("launcher tests: NO PYTHON 2.7 FOUND, and that is what most old apps need: nothing was shown for it."
+                         " Put python2.7 on PATH or name one in LAUNCHER_PYTHONS.\n")
+    return suite
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -108,8 +108,13 @@ async fn killed(mut proxy: Child, pids: Vec<u32>) {
 async fn a_killed_proxy_leaves_no_worker_no_orphan_and_no_daemon_behind() {
     let (proxy, pids) = proxy();
     let guard = guard_of(proxy.id()).expect("a guard");
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", pids[0])).expect("a worker");
+    let socket =
+        std::path::PathBuf::from(command.trim_end_matches('\0').rsplit('\0').next().expect("a socket"));
+    assert!(socket.exists());
     killed(proxy, pids).await;
     until("the guard has left", async || (!alive(guard)).then_some(())).await;
+    assert!(!socket.parent().expect("a folder").exists(), "the private directory is left");
 }
 
 #[tokio::test]

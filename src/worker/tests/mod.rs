@@ -81,7 +81,7 @@ impl Fleet {
         let sink: Sink = Arc::new(move |line: Line<'_>| {
             kept.lock().expect("no panic").push((line.slot, String::from_utf8_lossy(line.text).into_owned()));
         });
-        let surroundings = Surroundings { sink, guard, reap };
+        let surroundings = Surroundings { sink, guard, reap, private: Vec::new() };
         let (supervisor, handle) =
             supervisor(plan, pool.clone(), Arc::clone(&metrics), surroundings).expect("a private directory");
         let (stage, seen) = watch::channel(Stage::Running);
