@@ -12,7 +12,7 @@ use super::*;
 
 pub(super) fn pool(concurrency: u32, queue_depth: usize) -> Pool {
     let limits = Limits { concurrency, queue_depth, queue_timeout: Duration::from_secs(10) };
-    Pool::new(limits, Arc::new(Metrics::new()))
+    Pool::new(limits, Arc::new(Metrics::new().expect("metrics")))
 }
 
 pub(super) fn seat(slot: usize) -> Arc<Seat> {

@@ -154,3 +154,57 @@ fn try_program(program: &Path, app_dir: &Path) -> Option<Interpreter> {
     let known = output.status.success() && version.starts_with(|digit: char| digit.is_ascii_digit());
     known.then_some(Interpreter { program, version })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(yaml: &str) -> App {
+        let mut read = |_: &Path| Ok(yaml.as_bytes().to_vec());
+        crate::appyaml::load(Path::new("app.yaml"), &mut read).app.unwrap()
+    }
+
+    fn program(dir: &Path, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_runtime_names_the_python_it_wants_first() {
+        assert_eq!(by_runtime("python27"), ["python2.7", "python2", "python3", "python"]);
+        assert_eq!(by_runtime("python"), ["python2.7", "python2", "python3", "python"]);
+        assert_eq!(by_runtime("python39"), ["python3.9", "python3", "python"]);
+        assert_eq!(by_runtime("python312"), ["python3.12", "python3", "python"]);
+        assert_eq!(by_runtime("python3"), ["python3", "python"]);
+    }
+
+    #[test]
+    fn a_virtual_environment_of_the_app_comes_before_the_machines_python() {
+        let dir = tempfile::tempdir().unwrap();
+        program(dir.path(), "venv/bin/python", "#!/bin/sh\necho 3.9.1\n");
+        let chosen = choose(None, &app("runtime: python27\n"), dir.path()).unwrap();
+        assert_eq!(chosen.version, "3.9.1");
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_not_an_interpreter() {
+        let dir = tempfile::tempdir().unwrap();
+        program(dir.path(), "shim", "#!/bin/sh\nexit 127\n");
+        let error = choose(Some("./shim"), &app("runtime: python27\n"), dir.path()).unwrap_err();
+        assert!(matches!(error, LauncherError::Named(_)), "{error}");
+    }
+
+    #[test]
+    fn the_table_names_every_script_with_the_index_the_proxy_will_send() {
+        let settings = Settings::defaults(1);
+        let app =
+            app("runtime: python27\nhandlers:\n- url: /s\n  static_dir: s\n- url: /.*\n  script: main.app\n");
+        let table = table(&settings, &app, Path::new("/srv/app"));
+        assert_eq!(table["handlers"], json!([{ "index": 1, "url": "/.*", "script": "main.app" }]));
+        assert_eq!(table["default"], json!(null));
+        assert_eq!(table["threads"], 25);
+    }
+}

@@ -226,3 +226,78 @@ fn text(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Reason;
+
+    fn record<'a>(path: &'a str) -> Record<'a> {
+        Record {
+            method: "GET",
+            path,
+            query: Some("q=1"),
+            host: "a.example",
+            scheme: "http",
+            proto: "HTTP/1.1",
+            status: 404,
+            handler: "/admin/.*",
+            handler_type: "blocked",
+            login: Some("admin"),
+            duration: Duration::from_micros(1500),
+            queue: None,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 68,
+            client: "1.1.1.1".parse().ok(),
+            peer: None,
+            user_agent: Some("\"quoted\""),
+            referer: None,
+            request_id: "00ff",
+            trace_id: "0f",
+            span_id: "1",
+            sampled: true,
+            worker: None,
+            upstream_addr: None,
+            retries: 0,
+            origin: Origin::Proxy,
+            reason: Some(Reason::LoginBlocked),
+        }
+    }
+
+    fn written(format: &Format, path: &str) -> String {
+        let mut buffer = b"before\n".to_vec();
+        line(&mut buffer, format, SystemTime::UNIX_EPOCH, &record(path));
+        String::from_utf8(buffer).unwrap().strip_prefix("before\n").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_with_the_fields_operators_search() {
+        let line = written(&Format::Json, "/admin/x");
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["ts"], "1970-01-01T00:00:00.000Z");
+        assert_eq!((&value["path"], &value["status"]), (&"/admin/x".into(), &404.into()));
+        assert_eq!((&value["reason"], &value["origin"]), (&"login_blocked".into(), &"proxy".into()));
+        assert_eq!(value["duration_ms"], 1.5);
+        assert_eq!(value["user_agent"], "\"quoted\"");
+        assert!(value.get("worker").is_none());
+    }
+
+    #[test]
+    fn a_gcp_line_is_what_cloud_logging_reads() {
+        let line = written(&Format::Gcp { project: Some("p".to_owned()) }, "/admin/x");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["severity"], "NOTICE");
+        assert_eq!(value["httpRequest"]["requestUrl"], "http://a.example/admin/x?q=1");
+        assert_eq!(value["httpRequest"]["latency"], "0.001500s");
+        assert_eq!(value["logging.googleapis.com/trace"], "projects/p/traces/0f");
+    }
+
+    #[test]
+    fn a_path_cannot_steer_a_terminal() {
+        let line = written(&Format::Text, "/\u{1b}[2J\n");
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert!(!line.contains('\u{1b}'), "{line}");
+    }
+}

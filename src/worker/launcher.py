@@ -5,7 +5,6 @@
 One file, standard library only, Python 2.7 and 3.6 or newer. It matches no URL and reads no app.yaml: the proxy has
 decided and names the script in a header of its own. j.1 to j.9 are rules of the specification.
 """
-from __future__ import absolute_import
 import glob, io, json, logging, os, re, select, signal, site, socket, sys, threading, time, types  # noqa: E401
 from importlib import import_module
 
@@ -35,7 +34,6 @@ LOG, CGI = logging.getLogger("launcher"), re.compile(r".*(/|\.py$)").match
 def local():
     """What belongs to the request that a thread answers, and to the CGI script it runs."""
     return type("Local", (threading.local,), dict.fromkeys("environ variables callbacks caught stdin stdout".split()))()
-
 LOCAL = local()
 
 class JsonLog(logging.StreamHandler):
@@ -75,6 +73,13 @@ class Environment(UserDict):
 
     copy = lambda self: dict(self.data)
 
+def guarded(what, call, *args):
+    """The application's own failure is told and goes no further."""
+    try:
+        return call(*args)
+    except (Exception, SystemExit) as error:
+        LOG.exception("launcher: %s: %s: %s", what, type(error).__name__, error)
+
 class Scripts(object):
     """The applications the proxy may ask for, by the text of their `script:`; one that fails harms no other."""
     def __init__(self, table):
@@ -84,7 +89,8 @@ class Scripts(object):
             lend("google.appengine.ext.vendor").add = vendor_add
             lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = (
                 lambda call: LOCAL.callbacks is None or LOCAL.callbacks.append(call))
-        config = self.attempt("appengine_config", import_module) if glob.glob("appengine_config*") else None
+        config = glob.glob("appengine_config*") and guarded(
+            "cannot import appengine_config", import_module, "appengine_config")
         self.wrap = getattr(config, "webapp_add_wsgi_middleware", lambda app: app)
         if any(map(CGI, scripts)):
             catch_applications()
@@ -92,18 +98,12 @@ class Scripts(object):
             if script and "\\" not in script:  # a template's text is known when its request comes
                 self.find(script)
 
-    def attempt(self, name, load):
-        try:
-            return load(name)
-        except (Exception, SystemExit) as error:
-            LOG.exception("launcher: cannot import %s: %s: %s", name, type(error).__name__, error)
-
     def find(self, script):
         """None when it does not load; that is tried again now and then, by one thread at a time."""
         with self.lock:
             if not self.loaded.get(script) and time.time() > self.retry.get(script, 0):
                 self.retry[script] = time.time() + RETRY_AFTER
-                self.loaded[script] = self.attempt(script.replace("$PYTHON_LIB/", ""), self.load)
+                self.loaded[script] = guarded("cannot import " + script, self.load, script.replace("$PYTHON_LIB/", ""))
             return self.loaded.get(script)
 
     def load(self, script):
@@ -135,10 +135,7 @@ class Scripts(object):
         finally:
             getattr(parts, "close", int)()
             for call in LOCAL.callbacks:  # j.8
-                try:
-                    call(LOCAL.environ.get(TRACE))
-                except Exception:
-                    LOG.exception("a request-end callback failed")
+                guarded("a request-end callback failed", call, LOCAL.environ.get(TRACE))
             LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
 
 def lend(name):
@@ -224,17 +221,17 @@ class CgiScript(object):
         return [page]
 
 def refuse(script, start_response, error=None):
-    status, text = ("500 Internal Server Error", b"The application failed.") if script else ("404 Not Found", b"Not found.")
+    status, text = ("500 Internal Server Error", b"The app failed.") if script else ("404 Not Found", b"Not found.")
     start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))], error)
     return [text]
 
 def show_the_site(environ):
     """The environ tells of the site and its client, not of the way between the proxy and us."""
-    get = environ.get
+    get, ip = environ.get, ("HTTP_X_APPENGINE_REMOTE_ADDR", "HTTP_X_APPENGINE_USER_IP", "REMOTE_ADDR")
     scheme = {"on": "https", "off": "http"}.get(get("HTTP_X_APPENGINE_HTTPS")) or get("HTTP_X_FORWARDED_PROTO", "http")
     host, port = re.match(r"(.*?)(?::(\d+))?$", get("HTTP_HOST") or environ["SERVER_NAME"] or "localhost").groups()
     environ["SERVER_NAME"], environ["SERVER_PORT"] = host, port or ("443" if scheme == "https" else "80")
-    environ["REMOTE_ADDR"] = get("HTTP_X_APPENGINE_REMOTE_ADDR") or get("HTTP_X_APPENGINE_USER_IP") or get("REMOTE_ADDR", "")
+    environ["REMOTE_ADDR"] = ([environ[key] for key in ip if get(key)] + [""])[0]
     environ["wsgi.url_scheme"], environ["wsgi.multiprocess"] = scheme, True
 
 class Connection(StreamRequestHandler):
@@ -285,8 +282,8 @@ class Connection(StreamRequestHandler):
 
     def answer(self, environ):
         self.sent, self.left, self.silent = False, None, environ["REQUEST_METHOD"] == "HEAD"
-        self.keep = self.chunked = environ["SERVER_PROTOCOL"] == "HTTP/1.1"
-        self.keep = self.keep and environ.get("HTTP_CONNECTION", "").lower() != "close"
+        self.chunked = environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+        self.keep = self.chunked and environ.get("HTTP_CONNECTION", "").lower() != "close"
         parts = self.server.app(environ, self.start)
         try:
             for part in parts:
@@ -309,12 +306,9 @@ class Connection(StreamRequestHandler):
 
     def head(self, length):
         """The head with the framing HTTP/1.1 wants; `length` is the body's where it is known."""
-        lines = ["HTTP/1.1 " + self.status]
-        for name, value in self.headers:
-            if name.lower() == "content-length":
-                length = int(value)
-            elif name.lower() not in ("connection", "keep-alive", "transfer-encoding"):
-                lines.append(name + ": " + value)
+        ours = ("connection", "keep-alive", "transfer-encoding", "content-length")
+        lines = ["HTTP/1.1 " + self.status] + [name + ": " + value for name, value in self.headers if name.lower() not in ours]
+        length = ([length] + [int(value) for name, value in self.headers if name.lower() == "content-length"])[-1]
         bodiless = self.status[:3] in ("204", "304")
         self.sent, self.left, self.silent = True, length, self.silent or bodiless
         self.chunked = self.chunked and length is None and not self.silent
@@ -340,8 +334,7 @@ class Server(ThreadingMixIn, TCPServer):
 
     def run(self, app):
         self.app, (hear, ring), ready = app, os.pipe(), []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os.write(ring, b"."))
+        signal.signal(signal.SIGTERM, lambda *_: os.write(ring, b"."))
         self.server_activate()
         while hear not in ready:
             try:
@@ -351,21 +344,19 @@ class Server(ThreadingMixIn, TCPServer):
                 pass
         self.stopping = True
         self.server_close()
-        time.sleep(0.02)  # a connection accepted just now gets its thread
         while self.busy:
             time.sleep(0.01)
 
 def gunicorn_server(table, address):
     """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
     from gunicorn.app.base import Application
+    from gunicorn.workers import gthread  # noqa: F401, on Python 2 it may lack its `futures`
     bind = "%s:%d" % address if isinstance(address, tuple) else "unix:" + address
     settings = dict(worker_class="gthread", threads=table["threads"], keepalive=KEEPALIVE, backlog=2048, workers=1,
                     bind=bind, limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
     waiting, listen = [], socket.socket.listen
-
     def listen_later(sock, backlog):  # a port that accepts means an application that is loaded
         waiting.append((sock, backlog)) if sock.getsockname() == address else listen(sock, backlog)
-
     class Gunicorn(Application):
         def load_config(self):
             for name, value in settings.items():
@@ -386,7 +377,6 @@ def gunicorn_server(table, address):
             for sock, backlog in waiting:
                 listen(sock, backlog)
             return scripts
-
     socket.socket.listen = listen_later
     Gunicorn().run()
 
@@ -404,7 +394,7 @@ def main():
     if table["server"] != "builtin":
         try:
             return gunicorn_server(table, address)
-        except ImportError as missing:
+        except (ImportError, RuntimeError) as missing:
             LOG.info("launcher: %s: the built-in server answers; gunicorn is better for production", missing)
     try:
         Server.address_family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX

@@ -73,7 +73,7 @@ impl Fleet {
     }
 
     fn with(plan: Plan, guard: Option<Vec<OsString>>, reap: bool) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
         let limits = Limits { concurrency: 4, queue_depth: 100, queue_timeout: LONG };
         let pool = Pool::new(limits, Arc::clone(&metrics));
         let lines = Arc::new(Mutex::new(Vec::new()));
