@@ -18,7 +18,7 @@ use crate::balance::{Limits, Pool};
 use crate::drain::Stage;
 use crate::plan;
 use crate::settings::{Hints, Options, Settings};
-use crate::site::{self, Current, Site};
+use crate::site::{self, Current, Reading, Sight, Site};
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{Handle, Plan};
 
@@ -47,6 +47,8 @@ pub struct Reloader {
     pub workers: Handle,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The files the newest reading asked for, good or not.
+    pub sight: Sight,
 }
 
 /// What app.yaml suggests for settings nobody chose.
@@ -89,7 +91,6 @@ impl Reloader {
     pub async fn run(mut self, mut hangup: Signal, stage: watch::Receiver<Stage>) {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = self.current.get().sha.clone();
         loop {
             let mut closing = stage.clone();
             tokio::select! {
@@ -101,30 +102,15 @@ impl Reloader {
                         _ = closing.wait_for(|stage| *stage >= Stage::Closing) => return,
                     };
                     self.report(rolled, "SIGHUP");
-                    seen = self.content().unwrap_or(seen);
                 }
                 _ = look.tick() => {
-                    let Some(content) = self.content() else { continue };
-                    if content != seen {
-                        seen = content;
+                    if self.sight.again(&self.app_dir) != self.sight {
                         let routed = self.reload_routes();
                         self.report(routed, "changed file");
                     }
                 }
             }
         }
-    }
-
-    /// A hash over the yaml files of the current site as they are now; none while one cannot be read, as in the
-    /// middle of being replaced.
-    fn content(&self) -> Option<String> {
-        let site = self.current.get();
-        let read = |path: &PathBuf| {
-            let text = std::fs::read(self.app_dir.join(path)).ok()?;
-            Some((path.to_string_lossy().into_owned(), text))
-        };
-        let files: Vec<_> = site.app.sources.iter().map(read).collect::<Option<_>>()?;
-        Some(site::fingerprint(files.iter().map(|(name, text)| (name.as_str(), text.as_slice()))))
     }
 
     fn report(&self, result: Result<(), String>, cause: &str) {
@@ -143,7 +129,8 @@ impl Reloader {
 
     /// app.yaml alone, for the routing.
     fn reload_routes(&mut self) -> Result<(), String> {
-        let site = self.build(&self.settings.clone())?;
+        let reading = self.read(&self.settings.clone());
+        let site = self.build(reading, &self.settings.clone())?;
         let planned = plan::make(&self.settings, &site.app, &self.app_dir, &self.private)
             .map_err(|error| error.to_string());
         match planned {
@@ -161,13 +148,13 @@ impl Reloader {
     async fn reload_all(&mut self) -> Result<(), String> {
         let fresh =
             Settings::load(&self.flags, &self.app_dir, self.terminal).map_err(|error| error.to_string())?;
-        let reading = site::read(&self.app_dir, &fresh.app_yaml.value);
+        let reading = self.read(&fresh);
         let Some(app) = &reading.app else { return Err(reading.rendered(Severity::Error)) };
         let settings = fresh.with_hints(&hints(app, &fresh));
         for option in self.settings.changes_needing_restart(&settings) {
             warn!(option, "this option takes effect when compat-proxy is started again");
         }
-        let site = self.build(&settings)?;
+        let site = self.build(reading, &settings)?;
         let planned = plan::make(&settings, &site.app, &self.app_dir, &self.private)
             .map_err(|error| error.to_string())?;
         for note in &planned.notes {
@@ -183,8 +170,13 @@ impl Reloader {
         Ok(())
     }
 
-    fn build(&self, settings: &Settings) -> Result<Site, String> {
+    fn read(&mut self, settings: &Settings) -> Reading {
         let reading = site::read(&self.app_dir, &settings.app_yaml.value);
+        self.sight = reading.sight.clone();
+        reading
+    }
+
+    fn build(&self, reading: Reading, settings: &Settings) -> Result<Site, String> {
         for problem in reading.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
             warn!("{}", crate::appyaml::render(problem, &reading.texts, false));
         }

@@ -1,6 +1,7 @@
 //! Everything one request needs to decide and answer, frozen: the app, its compiled map, its files, what its
 //! workers are told and its counters. A reload builds a whole new one and swaps a pointer ([`Current`]).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,8 +52,6 @@ pub struct Site {
     pub connect_timeout: Duration,
     /// The largest request body, bytes.
     pub max_request_body: u64,
-    /// A hash over every yaml file read.
-    pub sha: String,
     /// When it was built.
     pub loaded_at: SystemTime,
 }
@@ -112,6 +111,47 @@ pub struct Reading {
     pub texts: Vec<(Arc<str>, String)>,
     /// The handlers, compiled, unless there are errors.
     pub map: Option<UrlMap>,
+    /// The files asked for, to see later whether they changed.
+    pub sight: Sight,
+}
+
+/// What a reading saw: every file it asked for, by content; none for one that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    app_yaml: PathBuf,
+    files: BTreeMap<PathBuf, Option<blake3::Hash>>,
+}
+
+impl Sight {
+    fn read(&mut self, root: &Path, path: &Path) -> io::Result<Vec<u8>> {
+        // The operator chooses app.yaml, wherever a link leads; what it includes stays beneath the root.
+        let real = if path == self.app_yaml { Ok(root.join(path)) } else { inside(root, path) };
+        let content = real.and_then(std::fs::read);
+        self.files.insert(path.to_owned(), content.as_deref().ok().map(blake3::hash));
+        content
+    }
+
+    /// The same files as they are now.
+    #[must_use]
+    pub fn again(&self, root: &Path) -> Self {
+        let mut now = Self { app_yaml: self.app_yaml.clone(), files: BTreeMap::new() };
+        for path in self.files.keys() {
+            // A file that cannot be read is remembered as such.
+            let _ = now.read(root, path);
+        }
+        now
+    }
+
+    /// A short hash over all of it.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (path, content) in &self.files {
+            hasher.update(path.as_os_str().as_encoded_bytes()).update(&[0]);
+            hasher.update(content.as_ref().map_or(&[], |hash| hash.as_bytes().as_slice()));
+        }
+        hasher.finalize().to_hex().chars().take(16).collect()
+    }
 }
 
 impl Reading {
@@ -132,12 +172,10 @@ impl Reading {
 /// Reads app.yaml with its includes beneath `root`, validates it and compiles its handlers.
 #[must_use]
 pub fn read(root: &Path, app_yaml: &Path) -> Reading {
-    let mut open = |path: &Path| {
-        // The operator chooses app.yaml, wherever a link leads; what it includes stays beneath the root.
-        if path == app_yaml { std::fs::read(root.join(path)) } else { std::fs::read(inside(root, path)?) }
-    };
-    let loaded = appyaml::load(app_yaml, &mut open);
-    let mut reading = Reading { app: loaded.app, problems: loaded.problems, texts: loaded.texts, map: None };
+    let mut sight = Sight { app_yaml: app_yaml.to_owned(), files: BTreeMap::new() };
+    let loaded = appyaml::load(app_yaml, &mut |path| sight.read(root, path));
+    let mut reading =
+        Reading { app: loaded.app, problems: loaded.problems, texts: loaded.texts, map: None, sight };
     let Some(app) = reading.app.as_ref() else { return reading };
     for handler in &app.error_handlers {
         if let Err(error) = inside(root, Path::new(&handler.file)).and_then(std::fs::metadata) {
@@ -236,9 +274,8 @@ impl Site {
             .collect();
         let error_pages =
             app.error_handlers.iter().map(|page| error_page(root, page)).collect::<io::Result<_>>();
-        let sha = fingerprint(reading.texts.iter().map(|(file, text)| (file.as_ref(), text.as_bytes())));
         metrics.config(
-            &sha,
+            &reading.sight.hash(),
             &app.runtime,
             &app.service,
             app.version.as_deref().unwrap_or(""),
@@ -261,7 +298,6 @@ impl Site {
             request_timeout: settings.request_timeout.value,
             connect_timeout: settings.connect_timeout.value,
             max_request_body: settings.max_request_body.value.as_u64(),
-            sha,
             loaded_at: SystemTime::now(),
             app,
         })
@@ -306,15 +342,6 @@ fn error_page(root: &Path, handler: &appyaml::ErrorHandler) -> io::Result<ErrorP
         mime_type: HeaderValue::from_str(&handler.mime_type).unwrap_or(HeaderValue::from_static("text/html")),
         body: std::fs::read(inside(root, Path::new(&handler.file))?)?.into(),
     })
-}
-
-/// A short hash over named contents.
-pub fn fingerprint<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (name, content) in files {
-        hasher.update(name.as_bytes()).update(&[0]).update(&content.len().to_le_bytes()).update(content);
-    }
-    hasher.finalize().to_hex().chars().take(16).collect()
 }
 
 /// The options of a static handler.

@@ -1,3 +1,5 @@
+//! Whole files through `load`: what comes out, what is told, and that nothing panics.
+
 use std::io;
 use std::path::Path;
 

@@ -104,6 +104,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     let slots = planned.plan.slots();
     let has_workers = !matches!(planned.plan.command, Command::None);
     let pool = Pool::new(reload::limits(&settings, slots), Arc::clone(&metrics));
+    let sight = reading.sight.clone();
     let site = Site::build(reading, &app_dir, &settings, &metrics, 1)?;
     let current = Arc::new(Current::new(site));
     let (supervisor, workers) = worker::supervisor(
@@ -132,6 +133,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
         pool: pool.clone(),
         workers: workers.clone(),
         metrics: Arc::clone(&metrics),
+        sight,
     };
     let control = control(&drain, supervisor, reloader, &settings)?;
 

@@ -5,7 +5,7 @@
 One file, standard library only, Python 2.7 and 3.6 or newer. It matches no URL and reads no app.yaml: the proxy has
 decided and names the script in a header of its own. j.1 to j.9 are rules of the specification.
 """
-import glob, io, json, logging, os, re, select, signal, site, socket, sys, threading, time, types  # noqa: E401
+import contextlib, glob, io, json, logging, os, re, select, signal, site, socket, sys, threading, time, types
 from importlib import import_module
 
 PY2 = sys.version_info[0] == 2
@@ -22,17 +22,15 @@ else:
     latin = lambda data: data.decode("latin-1")  # noqa: E731
     unquote = lambda text: latin(unquote_to_bytes(text.encode("latin-1")))  # noqa: E731
 
-KEEPALIVE, RETRY_AFTER = 120, 10  # seconds: longer than the proxy keeps a connection; until a failed script is retried
-LINE, TRACE = 65536, "HTTP_X_CLOUD_TRACE_CONTEXT"  # most bytes of a request header; the proxy allows less
-CONFIGURED = ("SERVER_SOFTWARE APPENGINE_RUNTIME APPLICATION_ID INSTANCE_ID BACKEND_ID CURRENT_MODULE_ID "
-              "CURRENT_VERSION_ID DEFAULT_TICKET").split()
+RETRY_AFTER, LINE, TRACE = 10, 65536, "HTTP_X_CLOUD_TRACE_CONTEXT"  # in seconds; in bytes, the proxy allows less
+FIXED = ("APPENGINE_RUNTIME", "APPLICATION_ID", "INSTANCE_ID", "BACKEND_ID", "CURRENT_MODULE_ID", "CURRENT_VERSION_ID",
+         "DEFAULT_TICKET")
 RESERVED = dict.fromkeys("DATACENTER DEFAULT_VERSION_HOSTNAME HTTPS REQUEST_ID_HASH REQUEST_LOG_ID USER_EMAIL USER_ID "
                          "USER_NICKNAME USER_ORGANIZATION".split(), "")
 RESERVED.update(AUTH_DOMAIN="gmail.com", USER_IS_ADMIN="0", SERVER_SOFTWARE="Google App Engine/0.71")
 LOG, CGI = logging.getLogger("launcher"), re.compile(r".*(/|\.py$)").match
 
-def local():
-    """What belongs to the request that a thread answers, and to the CGI script it runs."""
+def local():  # what belongs to the request that a thread answers, and to the CGI script it runs
     return type("Local", (threading.local,), dict.fromkeys("environ variables callbacks caught stdin stdout".split()))()
 LOCAL = local()
 
@@ -53,8 +51,7 @@ class JsonLog(logging.StreamHandler):
 class Environment(UserDict):
     """`os.environ`: a fresh one for each request inside it (j.4), the process's own everywhere else."""
     def __init__(self, process):
-        self.process, self.configured = process, {key: process[key] for key in CONFIGURED if key in process}
-
+        self.process, self.configured = process, {key: process[key] for key in FIXED if key in process}
     @property
     def data(self):
         if LOCAL.environ is not None and LOCAL.variables is None:  # made when first looked at: most requests never do
@@ -89,11 +86,9 @@ class Scripts(object):
             lend("google.appengine.ext.vendor").add = vendor_add
             lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = (
                 lambda call: LOCAL.callbacks is None or LOCAL.callbacks.append(call))
-        config = glob.glob("appengine_config*") and guarded(
-            "cannot import appengine_config", import_module, "appengine_config")
+        config = glob.glob("appengine_config*") and guarded("appengine_config", import_module, "appengine_config")
         self.wrap = getattr(config, "webapp_add_wsgi_middleware", lambda app: app)
-        if any(map(CGI, scripts)):
-            catch_applications()
+        any(map(CGI, scripts)) and catch_applications()
         for script in scripts:
             if script and "\\" not in script:  # a template's text is known when its request comes
                 self.find(script)
@@ -128,12 +123,13 @@ class Scripts(object):
             app = script and (self.loaded.get(script) or self.find(script))
             parts = app(environ, start_response) if app else refuse(script, start_response)
             for part in parts:
-                yield part
+                if LOCAL.environ["REQUEST_METHOD"] != "HEAD":  # gunicorn 19 would send it
+                    yield part
         except (Exception, SystemExit):
             LOG.exception("%s did not answer %s", script, LOCAL.environ["PATH_INFO"])
             yield refuse(script, start_response, sys.exc_info())[0]  # raises it again when the head is sent
         finally:
-            getattr(parts, "close", int)()
+            guarded("close of an answer failed", getattr(parts, "close", int))
             for call in LOCAL.callbacks:  # j.8
                 guarded("a request-end callback failed", call, LOCAL.environ.get(TRACE))
             LOCAL.environ = LOCAL.variables = LOCAL.callbacks = None
@@ -173,14 +169,12 @@ class PerThread(object):
     """A standard stream that the CGI script of one thread has to itself."""
     def __init__(self, name):
         self.name, self.usual = name, getattr(sys, name)
-
     def __getattr__(self, attribute):
         return getattr(getattr(LOCAL, self.name) or self.usual, attribute)
 
 class CgiScript(object):
     """`script: foo.py`: the application it hands over is kept; one that prints its answer runs for each request."""
     lock = threading.Lock()  # a script is `__main__` while it runs, so one at a time
-
     def __init__(self, path, wrap):
         with open(path, "rb") as script:
             source = script.read()
@@ -284,17 +278,14 @@ class Connection(StreamRequestHandler):
         self.sent, self.left, self.silent = False, None, environ["REQUEST_METHOD"] == "HEAD"
         self.chunked = environ["SERVER_PROTOCOL"] == "HTTP/1.1"
         self.keep = self.chunked and environ.get("HTTP_CONNECTION", "").lower() != "close"
-        parts = self.server.app(environ, self.start)
-        try:
+        with contextlib.closing(self.server.app(environ, self.start)) as parts:
             for part in parts:
                 part and self.write(part)
             if not self.sent:
                 self.write(b"", 0)
             if self.chunked:
                 self.request.sendall(b"0\r\n\r\n")
-            self.keep = self.keep and (self.silent or not self.left)
-        finally:
-            getattr(parts, "close", int)()
+        self.keep = self.keep and (self.silent or not self.left)
 
     def start(self, status, headers, error=None):
         if self.sent and error:
@@ -306,8 +297,8 @@ class Connection(StreamRequestHandler):
 
     def head(self, length):
         """The head with the framing HTTP/1.1 wants; `length` is the body's where it is known."""
-        ours = ("connection", "keep-alive", "transfer-encoding", "content-length")
-        lines = ["HTTP/1.1 " + self.status] + [name + ": " + value for name, value in self.headers if name.lower() not in ours]
+        lines, ours = ["HTTP/1.1 " + self.status], ("connection", "keep-alive", "transfer-encoding", "content-length")
+        lines += [name + ": " + value for name, value in self.headers if name.lower() not in ours]
         length = ([length] + [int(value) for name, value in self.headers if name.lower() == "content-length"])[-1]
         bodiless = self.status[:3] in ("204", "304")
         self.sent, self.left, self.silent = True, length, self.silent or bodiless
@@ -331,7 +322,6 @@ class Server(ThreadingMixIn, TCPServer):
     environ = {"wsgi.version": (1, 0), "wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.run_once": False,
                "wsgi.input_terminated": True, "SCRIPT_NAME": "", "SERVER_NAME": ""}
     handle_error = lambda *_: None  # logged where it arose; the connection is cut, so nobody takes half for whole
-
     def run(self, app):
         self.app, (hear, ring), ready = app, os.pipe(), []
         signal.signal(signal.SIGTERM, lambda *_: os.write(ring, b"."))
@@ -351,8 +341,9 @@ def gunicorn_server(table, address):
     """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
     from gunicorn.app.base import Application
     from gunicorn.workers import gthread  # noqa: F401, on Python 2 it may lack its `futures`
+    # 120 seconds are more than the proxy keeps an idle connection: who sends next should be who closes
     bind = "%s:%d" % address if isinstance(address, tuple) else "unix:" + address
-    settings = dict(worker_class="gthread", threads=table["threads"], keepalive=KEEPALIVE, backlog=2048, workers=1,
+    settings = dict(worker_class="gthread", threads=table["threads"], keepalive=120, backlog=2048, workers=1,
                     bind=bind, limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
     waiting, listen = [], socket.socket.listen
     def listen_later(sock, backlog):  # a port that accepts means an application that is loaded

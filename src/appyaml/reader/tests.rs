@@ -1,3 +1,5 @@
+//! The YAML dialect: texts, places, refusals, limits.
+
 use proptest::prelude::*;
 
 use super::super::raw::{Node, text_of};

@@ -97,6 +97,9 @@ pub(super) fn scan_problem(text: &str, mut place: Place, info: &str) -> Problem 
             "the quote that opens here is not closed".to_owned(),
             "close it on the same line, and write a quote inside '…' twice".to_owned(),
         ),
+        _ if info.contains("comments must be separated") => {
+            ("a comment needs a blank in front of its `#`".to_owned(), "put a blank there".to_owned())
+        }
         _ if info.contains("mapping values") => {
             ("`:` makes a key of what stands before it, and no key can stand here".to_owned(), common(line))
         }
