@@ -2,6 +2,8 @@
 //!
 //! Plain `std`: the best of several rounds, since noise only ever adds. Fails when the promise is broken.
 
+#![expect(clippy::print_stdout, reason = "a benchmark talks to a person")]
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;

@@ -23,7 +23,7 @@ LAUNCHER = os.path.join(ROOT, "src", "worker", "launcher.py")
 DEMO = os.path.join(ROOT, "tests", "fixtures", "apps", "demo")
 PATIENCE = 20  # seconds until something that should happen counts as not happening
 ABOUT = ("import sys\ntry:\n    import gunicorn\n    found = gunicorn.__version__\nexcept ImportError:\n    found = ''\n"
-         "print('%d.%d|%s|%s' % (sys.version_info[0], sys.version_info[1], sys.executable, found))")
+         "print('%d.%d|%s' % (sys.version_info[0], sys.version_info[1], found))")
 
 APP = '''
 import json, os, threading, time
@@ -595,7 +595,7 @@ class Either(object):
         thread.start()
         until(lambda: os.path.exists(os.path.join(worker.app_dir, "began")), "the request begins")
         worker.terminate()
-        until(lambda: not worker.accepts_still(), "the launcher stops accepting")
+        until(lambda: "Handling signal: term" in worker.log() or not worker.accepts_still(), "the launcher is told")
         open(os.path.join(worker.app_dir, "go"), "w").close()
         thread.join()
         self.assertEqual(answers[0][2], b"true")
@@ -722,9 +722,9 @@ def pythons():
             continue
         about = subprocess.run([program, "-c", ABOUT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         if about.returncode == 0:
-            version, executable, gunicorn = about.stdout.decode().strip().split("|")
+            version, gunicorn = about.stdout.decode().strip().split("|")
             if version == "2.7" or int(version.split(".")[1]) >= 6:
-                found.setdefault((version, bool(gunicorn)), (version, executable, gunicorn))
+                found.setdefault((version, bool(gunicorn)), (version, program, gunicorn))
     return sorted(found.values())
 
 
