@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{ACCEPT_ENCODING, FORWARDED, HOST, HeaderName};
+use http::header::{ACCEPT_ENCODING, CONNECTION, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
 
@@ -90,6 +90,10 @@ impl Policy {
         let stripped = strip(request, facts.client.trusted);
         if self.withhold_accept_encoding {
             request.remove_header(&ACCEPT_ENCODING);
+        }
+        if request.headers.contains_key(TRANSFER_ENCODING) && !request.headers.contains_key(UPGRADE) {
+            // A server that knows no chunks (many of Python's) would take what it left unread for the next request.
+            request.insert_header(CONNECTION, HeaderValue::from_static("close"))?;
         }
         if request.version == Version::HTTP_2 || !request.headers.contains_key(HOST) {
             request.insert_header(HOST, text(facts.host))?;
@@ -286,6 +290,12 @@ mod tests {
         }
         assert_eq!(value(&request, "x-plain"), "stays");
         assert_eq!(stripped, Stripped { appengine: 5, underscore: 2 });
+    }
+
+    #[test]
+    fn a_connection_that_carried_chunks_is_not_used_again() {
+        assert_eq!(value(&sent(false, &[("Transfer-Encoding", "chunked")]).0, "connection"), "close");
+        assert_eq!(value(&sent(false, &[("Content-Length", "3")]).0, "connection"), "");
     }
 
     #[test]

@@ -7,7 +7,6 @@ decided and names the script in a header of its own. j.1 to j.9 are rules of the
 """
 import contextlib, glob, io, json, logging, os, re, select, signal, site, socket, sys, threading, time, types
 from importlib import import_module
-
 PY2 = sys.version_info[0] == 2
 if PY2:
     from cStringIO import StringIO
@@ -23,8 +22,7 @@ else:
     unquote = lambda text: latin(unquote_to_bytes(text.encode("latin-1")))  # noqa: E731
 
 RETRY_AFTER, LINE, TRACE = 10, 65536, "HTTP_X_CLOUD_TRACE_CONTEXT"  # in seconds; in bytes, the proxy allows less
-FIXED = ("APPENGINE_RUNTIME", "APPLICATION_ID", "INSTANCE_ID", "BACKEND_ID", "CURRENT_MODULE_ID", "CURRENT_VERSION_ID",
-         "DEFAULT_TICKET")
+FIXED = "APPENGINE_RUNTIME APPLICATION_ID INSTANCE_ID BACKEND_ID CURRENT_MODULE_ID CURRENT_VERSION_ID".split()
 RESERVED = dict.fromkeys("DATACENTER DEFAULT_VERSION_HOSTNAME HTTPS REQUEST_ID_HASH REQUEST_LOG_ID USER_EMAIL USER_ID "
                          "USER_NICKNAME USER_ORGANIZATION".split(), "")
 RESERVED.update(AUTH_DOMAIN="gmail.com", USER_IS_ADMIN="0", SERVER_SOFTWARE="Google App Engine/0.71")
@@ -43,9 +41,8 @@ class JsonLog(logging.StreamHandler):
                  "thread": record.thread, "severity": record.levelname}
         trace = getattr(record, "trace_id", None) or (LOCAL.environ or {}).get(TRACE, "").split("/")[0]
         if trace:
-            project = os.environ.get("GOOGLE_CLOUD_PROJECT")
-            resource = "projects/%s/traces/%s" % (project, trace) if project else trace
-            entry.update({"traceId": trace, "logging.googleapis.com/trace": resource})
+            entry["traceId"], project = trace, os.environ.get("GOOGLE_CLOUD_PROJECT")
+            entry["logging.googleapis.com/trace"] = "projects/%s/traces/%s" % (project, trace) if project else trace
         return json.dumps(entry)
 
 class Environment(UserDict):
@@ -69,6 +66,7 @@ class Environment(UserDict):
         return dict(dict(dict(self.process, **wsgi), **self.configured), **reserved)
 
     copy = lambda self: dict(self.data)
+    __or__, __ror__ = (lambda self, more: dict(self.data, **more)), (lambda self, less: dict(less, **self.data))
 
 def guarded(what, call, *args):
     """The application's own failure is told and goes no further."""
@@ -80,8 +78,9 @@ def guarded(what, call, *args):
 class Scripts(object):
     """The applications the proxy may ask for, by the text of their `script:`; one that fails harms no other."""
     def __init__(self, table):
-        self.default, self.loaded, self.retry, self.lock = table["default"], {}, {}, threading.RLock()
+        self.default, self.loaded, self.lock = table["default"], {}, threading.RLock()
         scripts = [handler["script"] for handler in table["handlers"]] + [self.default or ""]
+        self.retry = dict.fromkeys(scripts, 0)
         if not table["runtime"].startswith("python3"):
             lend("google.appengine.ext.vendor").add = vendor_add
             lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = (
@@ -89,21 +88,21 @@ class Scripts(object):
         config = glob.glob("appengine_config*") and guarded("appengine_config", import_module, "appengine_config")
         self.wrap = getattr(config, "webapp_add_wsgi_middleware", lambda app: app)
         any(map(CGI, scripts)) and catch_applications()
-        for script in scripts:
-            if script and "\\" not in script:  # a template's text is known when its request comes
-                self.find(script)
+        for script in [each for each in scripts if each and "\\" not in each]:  # a template's is known at its request
+            self.find(script)
 
     def find(self, script):
         """None when it does not load; that is tried again now and then, by one thread at a time."""
         with self.lock:
-            if not self.loaded.get(script) and time.time() > self.retry.get(script, 0):
-                self.retry[script] = time.time() + RETRY_AFTER
-                self.loaded[script] = guarded("cannot import " + script, self.load, script.replace("$PYTHON_LIB/", ""))
+            if script not in self.loaded and time.time() > self.retry.get(script, 0):
+                app = guarded("cannot import " + script, self.load, script.replace("$PYTHON_LIB/", ""))
+                self.loaded.update({script: app} if app else {})
+                self.retry.update({script: time.time() + RETRY_AFTER} if script in self.retry else {})
             return self.loaded.get(script)
 
     def load(self, script):
         if CGI(script):
-            return CgiScript(script, self.wrap)
+            return CgiScript(script.lstrip("/"), self.wrap)
         script = (self.default or "main:app") if script == "auto" else script
         module, colon, names = script.partition(":" if ":" in script else ".")
         found = import_module(module)
@@ -380,7 +379,8 @@ def main():
         os.environ.setdefault(*[text.encode("utf-8") if PY2 else text for text in pair])
     address = (sys.argv[2:3] + [os.environ.get("COMPAT_PROXY_SOCKET")])[0] or ("127.0.0.1", int(os.environ["PORT"]))
     os.chdir(table["app_dir"])
-    sys.path[0], sys.argv[1:], sys.stdout = os.getcwd(), [], os.fdopen(os.dup(1), "w", 1)  # prints show line by line
+    text = {} if PY2 else {"encoding": "utf-8", "errors": "backslashreplace"}
+    sys.path[0], sys.argv[1:], sys.stdout = os.getcwd(), [], os.fdopen(os.dup(1), "w", 1, **text)  # line by line
     os.environ = Environment(os.environ)
     if table["server"] != "builtin":
         try:
