@@ -47,7 +47,7 @@ pub enum Access {
     On,
     /// None.
     Off,
-    /// Those answered 400 or above.
+    /// Those answered 500 or above.
     Errors,
 }
 
@@ -105,7 +105,7 @@ impl Log {
         let wanted = match self.access {
             Access::On => true,
             Access::Off => false,
-            Access::Errors => record.status >= 400,
+            Access::Errors => record.status >= 500,
         };
         if !wanted {
             return;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::balance::{Address, Seat};
 
@@ -109,6 +109,7 @@ impl Crew {
     /// Looks at an upstream until it answers.
     fn attend(&mut self, id: u64, upstream: Upstream, plan: &Plan) {
         let Some(post) = self.posts.get_mut(&id) else { return };
+        let worker = post.worker;
         post.live = Some(Live {
             pid: None,
             place: None,
@@ -122,9 +123,16 @@ impl Crew {
         let checks = plan.checks.clone();
         self.task(id, async move {
             let mut pause = FIRST_LOOK;
+            let mut told = false;
             loop {
-                if let Ok(address) = probe::look(&upstream, &checks).await {
-                    return What::Answered(address);
+                match probe::look(&upstream, &checks).await {
+                    Ok(address) => return What::Answered(address),
+                    // Both may be starting: only one who stays away is worth a line.
+                    Err(error) if pause >= LOOK && !told => {
+                        told = true;
+                        warn!(worker, %upstream, %error, "upstream does not answer; looking again every second");
+                    }
+                    Err(_) => {}
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(LOOK);

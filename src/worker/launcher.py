@@ -82,6 +82,7 @@ class Scripts(object):
         scripts = [handler["script"] for handler in table["handlers"]] + [self.default or ""]
         self.retry = dict.fromkeys(scripts, 0)
         if not table["runtime"].startswith("python3"):
+            os.environ.setdefault("APPENGINE_RUNTIME", "python27")  # webapp2 asks, before it looks for an older webapp
             lend("google.appengine.ext.vendor").add = vendor_add
             lend("google.appengine.ext.vmruntime.callback").SetRequestEndCallback = (
                 lambda call: LOCAL.callbacks is None or LOCAL.callbacks.append(call))
@@ -115,7 +116,6 @@ class Scripts(object):
     def __call__(self, environ, start_response):
         """The one WSGI application that either server runs: calls the script the proxy has named."""
         script = environ.pop("HTTP_X_COMPAT_SCRIPT", None) or self.default
-        environ.pop("HTTP_X_COMPAT_HANDLER", None)
         show_the_site(environ)
         LOCAL.environ, LOCAL.variables, LOCAL.callbacks, parts = environ.copy(), None, [], ()
         try:
@@ -226,6 +226,7 @@ def show_the_site(environ):
     environ["SERVER_NAME"], environ["SERVER_PORT"] = host, port or ("443" if scheme == "https" else "80")
     environ["REMOTE_ADDR"] = ([environ[key] for key in ip if get(key)] + [""])[0]
     environ["wsgi.url_scheme"], environ["wsgi.multiprocess"] = scheme, True
+    environ.pop("HTTP_X_COMPAT_HANDLER", None)
 
 class Connection(StreamRequestHandler):
     """One kept-alive connection from the proxy, answered by one thread."""
@@ -340,24 +341,23 @@ def gunicorn_server(table, address):
     """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
     from gunicorn.app.base import Application
     from gunicorn.workers import gthread  # noqa: F401, on Python 2 it may lack its `futures`
-    # 120 seconds are more than the proxy keeps an idle connection: who sends next should be who closes
-    bind = "%s:%d" % address if isinstance(address, tuple) else "unix:" + address
-    settings = dict(worker_class="gthread", threads=table["threads"], keepalive=120, backlog=2048, workers=1,
-                    bind=bind, limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
+    bind = "%s:%d" % address if isinstance(address, tuple) else "unix:" + address  # 120 s: the proxy closes first
+    settings = dict(worker_class="gthread", threads=table["threads"], keepalive=120, workers=1, bind=bind,
+                    control_socket_disable=True,  # its path is the same for all our workers
+                    limit_request_line=0, limit_request_field_size=0, limit_request_fields=1000)
     waiting, listen = [], socket.socket.listen
-    def listen_later(sock, backlog):  # a port that accepts means an application that is loaded
-        waiting.append((sock, backlog)) if sock.getsockname() == address else listen(sock, backlog)
+    def listen_later(sock, backlog):  # who accepts is ready
+        waiting.append((sock.dup(), backlog)) if sock.getsockname() == address else listen(sock, backlog)
     class Gunicorn(Application):
         def load_config(self):
-            for name, value in settings.items():
-                self.cfg.set(name, value)
+            for name in set(settings) & set(self.cfg.settings):
+                self.cfg.set(name, settings[name])
             if os.path.exists("gunicorn.conf.py"):
                 self.load_config_from_file("gunicorn.conf.py")
             for name, value in (("workers", 1), ("bind", [bind]), ("daemon", False), ("preload_app", False)):
                 if self.cfg.settings[name].get() != value:
                     LOG.warning("launcher: `%s` of gunicorn.conf.py is not for a worker of the proxy: ignored", name)
                     self.cfg.set(name, value)
-
         def load(self):
             global LOCAL
             LOCAL = local()  # a gevent worker has changed what a thread is
@@ -386,7 +386,7 @@ def main():
         try:
             return gunicorn_server(table, address)
         except (ImportError, RuntimeError) as missing:
-            LOG.info("launcher: %s: the built-in server answers; gunicorn is better for production", missing)
+            LOG.info("launcher: %s: the built-in server answers; gunicorn has more to it: timeouts, hooks", missing)
     try:
         Server.address_family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
         server = Server(address, Connection, False)
@@ -395,6 +395,5 @@ def main():
     except socket.error as error:
         sys.exit("launcher: cannot listen on %s: %s" % (address, error))
     server.run(Scripts(table))
-
 if __name__ == "__main__":
     main()
