@@ -6,8 +6,8 @@
 //! TERM or INT. Pingora's own stop cuts requests, so its services see our watch instead of its own.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,10 @@ const TICK: Duration = Duration::from_millis(5);
 /// Between letting nobody in and closing idle connections: whoever just sent a request on a kept connection
 /// is answered with `Connection: close` instead of a reset.
 const LINGER: Duration = Duration::from_millis(150);
+/// Beats of every proxy thread in that time: on a starved machine time passes and nobody has looked at a socket.
+const LINGER_BEATS: u64 = 10;
+/// Beats after which idle connections are closed although requests keep coming, as on HTTP/2.
+const MOST_BEATS: u64 = 400;
 /// Beyond `--stop-timeout`, for the supervisor to reap what it killed.
 const REAP: Duration = Duration::from_secs(3);
 
@@ -66,8 +70,12 @@ struct Inner {
     flag: AtomicU8,
     /// What the listener services watch instead of pingora's own.
     accept: watch::Sender<bool>,
-    exchanges: AtomicUsize,
+    /// Requests that began, and that ended.
+    begun: AtomicUsize,
+    ended: AtomicUsize,
     finishers: AtomicUsize,
+    /// One for each proxy thread: counts its turns once the stage is Closing.
+    beats: Mutex<Vec<Arc<AtomicU64>>>,
     bound: Mutex<Vec<Bound>>,
     /// A fatal end asked for from inside: its exit code, or -1.
     fatal: AtomicI32,
@@ -95,8 +103,10 @@ impl Drain {
             stage: watch::Sender::new(Stage::Running),
             flag: AtomicU8::new(Stage::Running as u8),
             accept: watch::Sender::new(false),
-            exchanges: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
             finishers: AtomicUsize::new(0),
+            beats: Mutex::new(Vec::new()),
             bound: Mutex::new(bound),
             fatal: AtomicI32::new(-1),
             fatal_asked: tokio::sync::Notify::new(),
@@ -106,7 +116,7 @@ impl Drain {
     /// A latch for one request; the stage Closing waits for all of them.
     #[must_use]
     pub fn exchange(&self) -> Latch {
-        self.0.exchanges.fetch_add(1, Ordering::AcqRel);
+        self.0.begun.fetch_add(1, Ordering::AcqRel);
         Latch { drain: self.clone(), count: Count::Exchange }
     }
 
@@ -120,7 +130,9 @@ impl Drain {
     /// Requests under way.
     #[must_use]
     pub fn exchanges(&self) -> usize {
-        self.0.exchanges.load(Ordering::Acquire)
+        // In this order: a request that ends in between is counted as under way.
+        let ended = self.0.ended.load(Ordering::Acquire);
+        self.0.begun.load(Ordering::Acquire).saturating_sub(ended)
     }
 
     /// Whether the way out has begun: every response then closes its connection.
@@ -151,7 +163,9 @@ impl Drain {
 
     /// Wraps a listener service so that it stops accepting when the drain says so.
     pub fn hold<S: Service>(&self, service: S) -> Held<S> {
-        Held { service, drain: self.clone() }
+        let beat = Arc::new(AtomicU64::new(0));
+        lock(&self.0.beats).push(Arc::clone(&beat));
+        Held { service, drain: self.clone(), beat }
     }
 
     fn enter(&self, stage: Stage) {
@@ -175,7 +189,7 @@ impl Drain {
             warn!(in_flight = self.exchanges(), "second interrupt: stopping at once");
             self.0.accept.send_replace(true);
             self.enter(Stage::Stopping);
-            self.wait(&self.0.finishers, Duration::from_secs(1)).await;
+            self.wait(|| self.0.finishers.load(Ordering::Acquire), Duration::from_secs(1)).await;
         }
         self.enter(Stage::Gone);
     }
@@ -184,39 +198,55 @@ impl Drain {
         self.enter(Stage::Quiet);
         sleep(quiet).await;
         self.enter(Stage::Closing);
-        self.close_listeners().await;
-        if !self.wait(&self.0.exchanges, patience.grace).await {
+        let begun = Instant::now();
+        self.close_listeners(patience.grace).await;
+        if !self.wait(|| self.exchanges(), patience.grace.saturating_sub(begun.elapsed())).await {
             warn!(in_flight = self.exchanges(), "grace period over: requests are cut; see --grace-period");
         }
         self.enter(Stage::Stopping);
-        if !self.wait(&self.0.finishers, patience.stop + REAP).await {
+        if !self.wait(|| self.0.finishers.load(Ordering::Acquire), patience.stop + REAP).await {
             warn!("workers did not end in time");
         }
     }
 
     /// Nobody new, then whoever the kernel let in already, then the idle connections.
-    async fn close_listeners(&self) {
-        let bound = match self.0.bound.lock() {
-            Ok(mut bound) => std::mem::take(&mut *bound),
-            Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
-        };
+    async fn close_listeners(&self, limit: Duration) {
+        let bound = std::mem::take(&mut *lock(&self.0.bound));
         for socket in &bound {
             socket.refuse_new();
         }
-        let end = Instant::now() + LINGER;
-        while Instant::now() < end {
-            sleep(TICK).await;
-        }
-        let end = Instant::now() + LINGER;
-        while bound.iter().any(Bound::has_waiting) && Instant::now() < end {
-            sleep(TICK).await;
-        }
+        // However starved the machine is, this ends with the grace period.
+        let _ = timeout(limit, self.settle(&bound)).await;
         self.0.accept.send_replace(true);
     }
 
-    async fn wait(&self, count: &AtomicUsize, limit: Duration) -> bool {
+    /// Waits until every proxy thread has looked at its sockets for a while and found nothing new.
+    async fn settle(&self, bound: &[Bound]) {
+        let first = self.beats();
+        loop {
+            let (since, beats, begun) = (Instant::now(), self.beats(), self.0.begun.load(Ordering::Acquire));
+            while since.elapsed() < LINGER || !self.beaten(&beats, LINGER_BEATS) {
+                sleep(TICK).await;
+            }
+            let quiet =
+                begun == self.0.begun.load(Ordering::Acquire) && !bound.iter().any(Bound::has_waiting);
+            if quiet || self.beaten(&first, MOST_BEATS) {
+                return;
+            }
+        }
+    }
+
+    fn beats(&self) -> Vec<u64> {
+        lock(&self.0.beats).iter().map(|beat| beat.load(Ordering::Acquire)).collect()
+    }
+
+    fn beaten(&self, since: &[u64], times: u64) -> bool {
+        self.beats().iter().zip(since).all(|(now, then)| now - then >= times)
+    }
+
+    async fn wait(&self, left: impl Fn() -> usize, limit: Duration) -> bool {
         let done = async {
-            while count.load(Ordering::Acquire) > 0 {
+            while left() > 0 {
                 sleep(TICK).await;
             }
         };
@@ -224,13 +254,17 @@ impl Drain {
     }
 }
 
+/// What is guarded here stays whole even if a holder panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Latch {
     fn drop(&mut self) {
-        let count = match self.count {
-            Count::Exchange => &self.drain.0.exchanges,
-            Count::Finisher => &self.drain.0.finishers,
+        match self.count {
+            Count::Exchange => self.drain.0.ended.fetch_add(1, Ordering::AcqRel),
+            Count::Finisher => self.drain.0.finishers.fetch_sub(1, Ordering::AcqRel),
         };
-        count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -265,12 +299,23 @@ impl ShutdownSignalWatch for Drain {
 pub struct Held<S> {
     service: S,
     drain: Drain,
+    beat: Arc<AtomicU64>,
 }
 
 #[async_trait]
 impl<S: Service> Service for Held<S> {
     async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
         let accept = self.drain.0.accept.subscribe();
+        let (mut stage, beat) = (self.drain.stage(), Arc::clone(&self.beat));
+        // On this service's own thread: each turn tells that its sockets have been looked at.
+        tokio::spawn(async move {
+            // The sender outlives every service.
+            let _ = stage.wait_for(|stage| *stage >= Stage::Closing).await;
+            loop {
+                beat.fetch_add(1, Ordering::Release);
+                sleep(TICK).await;
+            }
+        });
         self.service.start_service(fds, accept, listeners_per_fd).await;
     }
 

@@ -20,12 +20,25 @@ pub(super) struct Inner {
     pub(super) limits: ArcSwap<Limits>,
     /// `limits.concurrency`, one load away.
     pub(super) cap: AtomicU32,
-    pub(super) queue: Queue<Lease>,
+    pub(super) queue: Queue<Lease, Shunned>,
     /// Counts ended requests; orders the seats by how long they have rested.
     pub(super) ended: AtomicU64,
     /// The breaker's clock starts here.
     pub(super) epoch: Instant,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// The seat a request failed on. Until it has been seen whether that worker is dead, another one is waited for.
+#[derive(Debug)]
+pub(super) struct Shunned {
+    pub(super) seat: Arc<Seat>,
+    pub(super) until: Instant,
+}
+
+impl Shunned {
+    fn seat_now(&self) -> Option<&Arc<Seat>> {
+        (Instant::now() < self.until).then_some(&self.seat)
+    }
 }
 
 /// The right to send one request to one worker. Given back by dropping it, so a panic, a time-out and a client
@@ -83,7 +96,9 @@ impl Drop for Lease {
 impl Inner {
     /// Gives free places to those who wait, in their order, until either runs out.
     pub(super) fn dispatch(self: &Arc<Self>) {
-        while let Some((waiter, lease)) = self.queue.next(|| self.pick(None)) {
+        while let Some((waiter, lease)) =
+            self.queue.next(|shunned| self.pick(shunned.and_then(Shunned::seat_now)))
+        {
             if let Err(mut lease) = waiter.give(lease) {
                 // It left this very moment. The loop gives its place to the next one; the lease must not
                 // start a loop of its own.
@@ -119,7 +134,7 @@ impl Inner {
 /// The seat with the fewest requests below `cap`, of equal ones the longest rested, and the load it was seen with.
 ///
 /// A seat that refuses connections is passed over even if the others are full; when all of them do, the one
-/// whose rest ends first is tried. `avoid` is taken only when there is no other.
+/// whose rest ends first is tried. `avoid` is taken only when there is no other and it does not rest.
 fn best<'a>(
     seats: &'a [Arc<Seat>],
     cap: u32,
@@ -130,11 +145,11 @@ fn best<'a>(
     let mut fit_exists = false;
     let (mut fit, mut resting) = (None, None);
     for seat in seats {
-        if !alone && avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, seat)) {
-            continue;
-        }
         let Some(load) = seat.open_load() else { continue };
         let rest = seat.resting(&now);
+        if avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, seat)) && (!alone || rest.is_some()) {
+            continue;
+        }
         fit_exists |= rest.is_none();
         if load >= cap {
             continue;

@@ -16,6 +16,8 @@ mod lease;
 mod queue;
 mod seat;
 #[cfg(test)]
+mod second_try_tests;
+#[cfg(test)]
 mod stress_tests;
 #[cfg(test)]
 mod tests;
@@ -30,13 +32,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::telemetry::metrics::Metrics;
 
-use lease::Inner;
 pub use lease::Lease;
+use lease::{Inner, Shunned};
 use queue::{Queue, Refused};
 pub use seat::{Address, Seat};
 
 /// How often one who waits looks for a seat whose rest is over: nothing else tells of it.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long a second try keeps off the seat it failed on. The supervisor sees a death, and pools lose the seat, long
+/// before; what is still there afterwards is alive.
+const SHUN: Duration = LOOK_AGAIN;
 /// Stands for "no limit" where adding a length of time to a moment would overflow.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
@@ -139,8 +144,8 @@ impl Pool {
 
     /// The right to send one request. Waits in the queue when every place is taken.
     ///
-    /// `avoid` is the seat that could not be reached a moment ago, when this is the second try of a request:
-    /// another one is preferred, and as the request has had its turn already, it waits at the head of the line.
+    /// `avoid` is the seat that could not be reached or broke a moment ago, when this is the second try of a
+    /// request: as it has had its turn already, it waits at the head of the line, for a moment only for others.
     /// Dropping the future at any point leaves the line and loses nothing.
     ///
     /// # Errors
@@ -148,7 +153,7 @@ impl Pool {
     pub async fn lease(&self, avoid: Option<&Arc<Seat>>) -> Result<Lease, Busy> {
         let result = match self.try_lease(avoid) {
             Some(lease) => Ok(lease),
-            None => self.wait(avoid.is_some()).await,
+            None => self.wait(avoid).await,
         };
         let metrics = &self.0.metrics;
         match &result {
@@ -183,11 +188,13 @@ impl Pool {
         self.0.queue.len()
     }
 
-    async fn wait(&self, again: bool) -> Result<Lease, Busy> {
+    async fn wait(&self, avoid: Option<&Arc<Seat>>) -> Result<Lease, Busy> {
         let Limits { queue_depth, queue_timeout, .. } = self.limits();
         let began = Instant::now();
         let deadline = began + queue_timeout.min(FAR);
-        let mut ticket = self.0.queue.join(queue_depth, again).map_err(|refused| match refused {
+        let again = avoid.is_some();
+        let shunned = avoid.map(|seat| Shunned { seat: Arc::clone(seat), until: began + SHUN });
+        let mut ticket = self.0.queue.join(queue_depth, again, shunned).map_err(|refused| match refused {
             Refused::Full => Busy::QueueFull,
             Refused::Closed => Busy::Draining,
         })?;
@@ -199,7 +206,11 @@ impl Pool {
                 Ok(Ok(lease)) => break lease,
                 Ok(Err(_)) => return Err(Busy::Draining),
                 Err(_) if until < deadline => self.0.dispatch(),
-                Err(_) => break ticket.last_look().ok_or_else(|| self.late())?,
+                Err(_) => {
+                    // Rather the seat it failed on than none.
+                    let last = ticket.last_look().or_else(|| if again { self.0.pick(None) } else { None });
+                    break last.ok_or_else(|| self.late())?;
+                }
             }
         };
         lease.waited = began.elapsed();

@@ -20,23 +20,23 @@ pub(super) fn seat(slot: usize) -> Arc<Seat> {
     Arc::new(Seat::new(slot, slot as u64, address, None))
 }
 
-fn pool_of(seats: usize, concurrency: u32, queue_depth: usize) -> (Pool, Vec<Arc<Seat>>) {
+pub(super) fn pool_of(seats: usize, concurrency: u32, queue_depth: usize) -> (Pool, Vec<Arc<Seat>>) {
     let pool = pool(concurrency, queue_depth);
     let seats: Vec<_> = (0..seats).map(seat).collect();
     seats.iter().for_each(|seat| pool.admit(Arc::clone(seat)));
     (pool, seats)
 }
 
-type Waiting = Pin<Box<dyn Future<Output = Result<Lease, Busy>>>>;
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Result<Lease, Busy>>>>;
 
-fn waiting(pool: &Pool) -> Waiting {
+pub(super) fn waiting(pool: &Pool) -> Waiting {
     let pool = pool.clone();
     let mut future: Waiting = Box::pin(async move { pool.lease(None).await });
     assert!(poll(&mut future).is_none(), "nothing should be free");
     future
 }
 
-fn poll(future: &mut Waiting) -> Option<Result<Lease, Busy>> {
+pub(super) fn poll(future: &mut Waiting) -> Option<Result<Lease, Busy>> {
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Some(result),
         Poll::Pending => None,
@@ -186,25 +186,6 @@ async fn one_who_waits_notices_that_a_rest_is_over() {
     let began = Instant::now();
     assert_eq!(pool.lease(None).await.expect("it rested enough").slot, 1);
     assert!(began.elapsed() <= Duration::from_millis(500));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_second_try_prefers_another_seat_and_the_head_of_the_line() {
-    let (pool, seats) = pool_of(2, 1, 0);
-    assert_eq!(pool.lease(Some(&seats[0])).await.expect("the other").slot, 1);
-    pool.withdraw(1, 1);
-    assert_eq!(pool.lease(Some(&seats[0])).await.expect("better than none").slot, 0);
-
-    let (pool, _) = pool_of(1, 1, 1);
-    let held = pool.try_lease(None);
-    let mut waits = waiting(&pool);
-    let again = pool.clone();
-    let avoided = seat(9);
-    let mut second: Waiting = Box::pin(async move { again.lease(Some(&avoided)).await });
-    assert!(poll(&mut second).is_none());
-    drop(held);
-    assert!(poll(&mut waits).is_none());
-    assert!(poll(&mut second).expect("its turn").is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,3 +1,5 @@
+//! Addresses as written: what is taken, what is refused, and what each means.
+
 use super::*;
 
 fn tcp(host: &str, port: u16) -> Endpoint {

@@ -1,3 +1,5 @@
+//! compat-proxy.yaml: every mistake with its place.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The command line: commands, their words, and what clap refuses.
+
 use super::super::key::Key;
 use super::*;
 

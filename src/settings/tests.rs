@@ -1,3 +1,5 @@
+//! Where a value comes from, and which source wins.
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;

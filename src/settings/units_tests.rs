@@ -1,3 +1,5 @@
+//! Durations, sizes, numbers and words: their forms and their ranges.
+
 use super::super::words::{AccessLog, LogLevel};
 use super::*;
 use proptest::prelude::*;

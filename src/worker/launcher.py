@@ -69,7 +69,6 @@ class Environment(UserDict):
     __or__, __ror__ = (lambda self, more: dict(self.data, **more)), (lambda self, less: dict(less, **self.data))
 
 def guarded(what, call, *args):
-    """The application's own failure is told and goes no further."""
     try:
         return call(*args)
     except (Exception, SystemExit) as error:
@@ -220,12 +219,13 @@ def refuse(script, start_response, error=None):
 
 def show_the_site(environ):
     """The environ tells of the site and its client, not of the way between the proxy and us."""
-    get, ip = environ.get, ("HTTP_X_APPENGINE_REMOTE_ADDR", "HTTP_X_APPENGINE_USER_IP", "REMOTE_ADDR")
+    get = environ.get
     scheme = {"on": "https", "off": "http"}.get(get("HTTP_X_APPENGINE_HTTPS")) or get("HTTP_X_FORWARDED_PROTO", "http")
-    host, port = re.match(r"(.*?)(?::(\d+))?$", get("HTTP_HOST") or environ["SERVER_NAME"] or "localhost").groups()
-    environ["SERVER_NAME"], environ["SERVER_PORT"] = host, port or ("443" if scheme == "https" else "80")
-    environ["REMOTE_ADDR"] = ([environ[key] for key in ip if get(key)] + [""])[0]
-    environ["wsgi.url_scheme"], environ["wsgi.multiprocess"] = scheme, True
+    site = get("HTTP_HOST") or environ["SERVER_NAME"] or "localhost"
+    host, port = site.rpartition(":")[::2] if ":" in site and site[-1].isdigit() else (site, "")
+    client = get("HTTP_X_APPENGINE_REMOTE_ADDR") or get("HTTP_X_APPENGINE_USER_IP") or get("REMOTE_ADDR", "")
+    environ.update({"SERVER_NAME": host, "SERVER_PORT": port or ("443" if scheme == "https" else "80"),
+                    "REMOTE_ADDR": client, "wsgi.url_scheme": scheme, "wsgi.multiprocess": True})
     environ.pop("HTTP_X_COMPAT_HANDLER", None)
 
 class Connection(StreamRequestHandler):
