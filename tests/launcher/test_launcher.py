@@ -404,6 +404,10 @@ class Either(object):
             self.assertEqual(self.worker.ask(script=script)[2], b"run 1")
             self.assertEqual(self.worker.ask(script=script)[2], b"run 2")
 
+    def test_a_script_named_from_the_root_of_the_machine_is_looked_for_in_the_app(self):
+        self.assertEqual(self.worker.ask("/", "/prints.py", "POST", body=b"")[0], 201)
+        self.assertEqual(self.worker.ask("/", "/etc/prints.py")[0], 500)
+
     # Environment
 
     def test_os_environ_has_app_yaml_the_process_and_the_request_and_later_ones_win(self):
@@ -412,6 +416,7 @@ class Either(object):
         self.assertEqual(seen["HTTP_X_WHO"], "header")
         self.assertEqual((seen["QUERY_STRING"], seen["REQUEST_METHOD"], seen["PATH_INFO"]), ("a=b", "GET", "/os"))
         self.assertEqual((seen["APPLICATION_ID"], seen["COMPAT_PROXY_WORKER"]), ("s~demo", "3"))
+        self.assertEqual(seen["APPENGINE_RUNTIME"], "python27")
 
     def test_reserved_keys_win_and_come_from_the_headers_of_the_proxy(self):
         seen = self.worker.json("/os")
@@ -673,9 +678,11 @@ class Gunicorn(object):
         for name in ("workers", "bind"):
             self.assertEqual(worker.logged("`%s` of gunicorn.conf.py" % name)["severity"], "WARNING")
 
-    def test_a_preloaded_app_listens_too(self):
-        worker = self.start({"main.py": APP, "gunicorn.conf.py": "preload_app = True\n"}).ready()
-        self.assertEqual(worker.json("/x"), "/x")
+    def test_an_app_is_loaded_in_the_worker_even_if_gunicorn_conf_py_preloads(self):
+        source = "import os\nfrom real import answer\nLOADED = os.getpid()\ndef app(environ, start_response):\n" \
+                 "    return answer(start_response, LOADED == os.getpid())\n"
+        worker = self.start({"main.py": source, "real.py": APP, "gunicorn.conf.py": "preload_app = True\n"}).ready()
+        self.assertIs(worker.json(), True)
 
     def test_a_worker_that_is_killed_comes_back(self):
         worker = self.start({"main.py": "import os\nfrom real import answer\n"
