@@ -103,6 +103,9 @@ fn read(node: Node<'_>, around: Around, findings: &mut Findings) -> Option<Entry
         return None;
     }
     let (kind, url) = (kind?, url?);
+    if kind == "static_dir" && !is_directory_url(node, &url, findings) {
+        return None;
+    }
     let target = target::read(node, kind, &url, options, findings)?;
     let login = login(node, around, findings);
     remarks(node, &url, login, findings);
@@ -190,6 +193,16 @@ fn url(node: Node<'_>, findings: &mut Findings) -> Option<Pattern> {
             None
         }
     }
+}
+
+/// The url of a directory loses its last slash, which may have been the end of an escape.
+fn is_directory_url(node: Node<'_>, url: &Pattern, findings: &mut Findings) -> bool {
+    let Err(error) = Pattern::parse_directory(url.as_str()) else { return true };
+    let place = node.get("url").map_or_else(|| node.place(), Node::place);
+    findings
+        .error(&place, format!("{} is not the url of a directory: {error}", code(url.as_str())))
+        .hint("end it in plain text: the slash before the rest of the path is added");
+    false
 }
 
 fn options(node: Node<'_>, around: Around, findings: &mut Findings) -> StaticOptions {

@@ -168,6 +168,18 @@ fn a_login_handler_is_told_to_be_404() {
 }
 
 #[test]
+fn a_url_that_only_its_last_slash_completes_is_none_for_a_directory() {
+    assert_eq!(
+        told("- url: /a\\/\n  static_dir: a\n"),
+        [
+            "app.yaml:3:8: error: `/a\\/` is not the url of a directory: bad escape (end of pattern) at position 2 \
+             (end it in plain text: the slash before the rest of the path is added)"
+        ]
+    );
+    assert_eq!(told("- url: /a\\/\n  script: a.b\n"), Vec::<String>::new());
+}
+
+#[test]
 fn what_works_otherwise_is_told() {
     for (handler, expected) in [
         ("- url: /a/(?!b).*\n  script: a.b\n", "`/a/(?!b).*` needs backtracking"),

@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use http::header::{ACCEPT_ENCODING, CONNECTION, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Version};
+use http::request::Parts as ReqParts;
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
 
 use super::trace::Ids;
@@ -41,6 +42,9 @@ names! {
     SCRIPT = "x-compat-script",
     HANDLER = "x-compat-handler",
 }
+
+/// Headers added to each request, at most.
+const OURS: usize = 26;
 
 /// What is the same for every request of a site, made once.
 #[derive(Debug, Clone)]
@@ -82,33 +86,36 @@ impl Policy {
         Self { withhold_accept_encoding: classic, timeout_ms: HeaderValue::from(timeout_ms) }
     }
 
-    /// Makes `request` what the app gets.
-    ///
-    /// # Errors
-    /// Never in practice: every value set here is printable.
-    pub fn send(&self, request: &mut RequestHeader, facts: &Facts<'_>) -> pingora::Result<Stripped> {
-        let stripped = strip(request, facts.client.trusted);
+    /// Makes `request` what the app gets. Names go in lower case: pingora's memory of how the client wrote them
+    /// costs two allocations a header, and HTTP does not care (RFC 9110, section 5.1).
+    pub fn send(&self, request: &mut RequestHeader, facts: &Facts<'_>) -> Stripped {
+        let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+        let mut parts: ReqParts = std::mem::replace(request, empty).into();
+        let headers = &mut parts.headers;
+        headers.reserve(OURS);
+        let stripped = strip(headers, facts.client.trusted);
         if self.withhold_accept_encoding {
-            request.remove_header(&ACCEPT_ENCODING);
+            headers.remove(ACCEPT_ENCODING);
         }
-        if request.headers.contains_key(TRANSFER_ENCODING) && !request.headers.contains_key(UPGRADE) {
+        if headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(UPGRADE) {
             // A server that knows no chunks (many of Python's) would take what it left unread for the next request.
-            request.insert_header(CONNECTION, HeaderValue::from_static("close"))?;
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if request.version == Version::HTTP_2 || !request.headers.contains_key(HOST) {
-            request.insert_header(HOST, text(facts.host))?;
+        if parts.version == Version::HTTP_2 || !headers.contains_key(HOST) {
+            headers.insert(HOST, text(facts.host));
         }
-        appengine(request, facts, &self.timeout_ms)?;
-        forwarded(request, facts)?;
-        request.insert_header(CLOUD_TRACE, text(&facts.ids.cloud()))?;
-        request.insert_header(TRACEPARENT, text(&facts.ids.traceparent()))?;
+        appengine(headers, facts, &self.timeout_ms);
+        forwarded(headers, facts);
+        headers.insert(CLOUD_TRACE, owned(facts.ids.cloud()));
+        headers.insert(TRACEPARENT, owned(facts.ids.traceparent()));
         if let Some(script) = facts.script {
-            request.insert_header(SCRIPT, script)?;
+            headers.insert(SCRIPT, script.clone());
         }
         if let Some(handler) = facts.handler {
-            request.insert_header(HANDLER, handler)?;
+            headers.insert(HANDLER, handler.clone());
         }
-        Ok(stripped)
+        *request = RequestHeader::from(parts);
+        stripped
     }
 }
 
@@ -147,10 +154,10 @@ fn forbidden(name: &str, trusted: bool) -> Option<Forbidden> {
     None
 }
 
-fn strip(request: &mut RequestHeader, trusted: bool) -> Stripped {
+fn strip(headers: &mut HeaderMap, trusted: bool) -> Stripped {
     let mut stripped = Stripped::default();
     let mut names: Vec<HeaderName> = Vec::new();
-    for name in request.headers.keys() {
+    for name in headers.keys() {
         let count = match forbidden(name.as_str(), trusted) {
             None => continue,
             Some(Forbidden::AppEngine) => &mut stripped.appengine,
@@ -160,40 +167,35 @@ fn strip(request: &mut RequestHeader, trusted: bool) -> Stripped {
         *count += 1;
         names.push(name.clone());
     }
-    for name in &names {
-        request.remove_header(name);
+    for name in names {
+        headers.remove(name);
     }
     stripped
 }
 
-fn appengine(
-    request: &mut RequestHeader,
-    facts: &Facts<'_>,
-    timeout_ms: &HeaderValue,
-) -> pingora::Result<()> {
-    let empty = HeaderValue::from_static("");
-    let ip = facts.client.ip.map_or_else(|| empty.clone(), |ip| text(&ip.to_string()));
-    request.insert_header(COUNTRY, HeaderValue::from_static("ZZ"))?;
-    request.insert_header(USER_IP, &ip)?;
-    request.insert_header(REMOTE_ADDR, ip)?;
-    request.insert_header(HTTPS, HeaderValue::from_static(if facts.client.https { "on" } else { "off" }))?;
-    request.insert_header(REQUEST_ID_HASH, text(facts.ids.request.get(..8).unwrap_or_default()))?;
-    request.insert_header(REQUEST_LOG_ID, text(&facts.ids.request))?;
-    request.insert_header(DEFAULT_VERSION_HOSTNAME, text(facts.host))?;
-    request.insert_header(AUTH_DOMAIN, HeaderValue::from_static("gmail.com"))?;
-    request.insert_header(TIMEOUT_MS, timeout_ms)?;
-    request.insert_header(USER_IS_ADMIN, HeaderValue::from_static("0"))?;
+fn appengine(headers: &mut HeaderMap, facts: &Facts<'_>, timeout_ms: &HeaderValue) {
+    const EMPTY: HeaderValue = HeaderValue::from_static("");
+    let ip = facts.client.ip.map_or(EMPTY, |ip| owned(ip.to_string()));
+    headers.insert(COUNTRY, HeaderValue::from_static("ZZ"));
+    headers.insert(USER_IP, ip.clone());
+    headers.insert(REMOTE_ADDR, ip);
+    headers.insert(HTTPS, HeaderValue::from_static(if facts.client.https { "on" } else { "off" }));
+    headers.insert(REQUEST_ID_HASH, text(facts.ids.request.get(..8).unwrap_or_default()));
+    headers.insert(REQUEST_LOG_ID, text(&facts.ids.request));
+    headers.insert(DEFAULT_VERSION_HOSTNAME, text(facts.host));
+    headers.insert(AUTH_DOMAIN, HeaderValue::from_static("gmail.com"));
+    headers.insert(TIMEOUT_MS, timeout_ms.clone());
+    headers.insert(USER_IS_ADMIN, HeaderValue::from_static("0"));
     for name in [USER_EMAIL, USER_ID, USER_NICKNAME, USER_ORGANIZATION] {
-        request.insert_header(name, empty.clone())?;
+        headers.insert(name, EMPTY);
     }
-    Ok(())
 }
 
 /// `X-Forwarded-*` and `Forwarded`: a trusted peer's words stay and its address is added, a stranger's are gone
 /// by now and ours take their place.
-fn forwarded(request: &mut RequestHeader, facts: &Facts<'_>) -> pingora::Result<()> {
+fn forwarded(headers: &mut HeaderMap, facts: &Facts<'_>) {
     let scheme = if facts.client.https { "https" } else { "http" };
-    let standing = facts.client.trusted.then(|| joined(request)).flatten();
+    let standing = facts.client.trusted.then(|| joined(headers)).flatten();
     let hops = match (standing, facts.client.peer) {
         (Some(hops), Some(peer)) => Some(format!("{hops}, {peer}")),
         (Some(hops), None) => Some(hops),
@@ -201,19 +203,17 @@ fn forwarded(request: &mut RequestHeader, facts: &Facts<'_>) -> pingora::Result<
         (None, None) => None,
     };
     if let Some(hops) = hops {
-        request.insert_header(FORWARDED_FOR, text(&hops))?;
+        headers.insert(FORWARDED_FOR, owned(hops));
     }
-    let mut set = |name: HeaderName, value: HeaderValue| {
-        if request.headers.contains_key(&name) { Ok(()) } else { request.insert_header(name, value) }
-    };
-    set(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
-    set(FORWARDED_HOST, text(facts.host))?;
     let port = facts.host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
-    set(FORWARDED_PORT, text(port.unwrap_or(if facts.client.https { "443" } else { "80" })))?;
+    headers.entry(FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static(scheme));
+    headers.entry(FORWARDED_HOST).or_insert_with(|| text(facts.host));
+    headers
+        .entry(FORWARDED_PORT)
+        .or_insert_with(|| text(port.unwrap_or(if facts.client.https { "443" } else { "80" })));
     if let Some(peer) = facts.client.peer {
-        set(FORWARDED, text(&element(peer, facts.host, scheme)))?;
+        headers.entry(FORWARDED).or_insert_with(|| owned(element(peer, facts.host, scheme)));
     }
-    Ok(())
 }
 
 /// One element of `Forwarded` (RFC 7239, section 4).
@@ -224,10 +224,15 @@ fn element(peer: IpAddr, host: &str, scheme: &str) -> String {
     }
 }
 
-fn joined(request: &RequestHeader) -> Option<String> {
+fn joined(headers: &HeaderMap) -> Option<String> {
     let values: Vec<&str> =
-        request.headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+        headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// As [`text`], without a copy.
+fn owned(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Every text passed in is made of digits, names or a checked host; one that were not is sent empty.
@@ -238,7 +243,6 @@ fn text(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderMap;
 
     fn sent(trusted: bool, headers: &[(&'static str, &str)]) -> (RequestHeader, Stripped) {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
@@ -249,8 +253,7 @@ mod tests {
         let client =
             Client { ip: "1.1.1.1".parse().ok(), peer: "10.0.0.1".parse().ok(), https: false, trusted };
         let facts = Facts { client, host: "a.example:8080", ids: &ids, script: None, handler: None };
-        let stripped =
-            Policy::new(true, std::time::Duration::from_secs(60)).send(&mut request, &facts).unwrap();
+        let stripped = Policy::new(true, std::time::Duration::from_secs(60)).send(&mut request, &facts);
         (request, stripped)
     }
 

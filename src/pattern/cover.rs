@@ -1,5 +1,6 @@
 //! Whether one pattern matches everything another does: both as automata, walked side by side.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use regex_automata::dfa::{Automaton, dense};
@@ -10,21 +11,52 @@ use regex_automata::{Anchored, MatchKind};
 use super::{Pattern, program};
 
 /// An automaton larger than this is not worth a warning.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 1 << 18;
 /// Pairs of states looked at before giving up.
 const MOST_PAIRS: usize = 20_000;
 
-/// True when every text that begins with `first` and is matched in full by `later` is matched by `earlier` too.
-pub(super) fn covers(earlier: &Pattern, later: &Pattern, first: u8) -> bool {
-    if earlier.as_str() == later.as_str() && earlier.group_count() == later.group_count() {
-        return true;
-    }
-    let Some(outer) = earlier.automaton().and_then(|text| build(&text)) else { return false };
-    let Some(inner) = build(&later.automaton().unwrap_or_else(|| later.superset())) else { return false };
-    walk(&outer, &inner, first).unwrap_or(false)
+type Dfa = dense::DFA<Vec<u32>>;
+
+/// A pattern to compare with others; what that needs is made once, when it is needed.
+#[derive(Debug)]
+pub struct Cover<'p> {
+    pattern: &'p Pattern,
+    /// Matches what the pattern matches.
+    exact: OnceCell<Option<Dfa>>,
+    /// Matches at least that.
+    superset: OnceCell<Option<Dfa>>,
 }
 
-fn build(text: &str) -> Option<dense::DFA<Vec<u32>>> {
+impl<'p> Cover<'p> {
+    /// Compiles nothing yet.
+    #[must_use]
+    pub fn new(pattern: &'p Pattern) -> Self {
+        Self { pattern, exact: OnceCell::new(), superset: OnceCell::new() }
+    }
+
+    /// True when every text that begins with `first` and that `later` matches in full is matched in full by this
+    /// pattern too. False when that is not sure.
+    #[must_use]
+    pub fn covers(&self, later: &Self, first: u8) -> bool {
+        let (own, other) = (self.pattern, later.pattern);
+        if own.as_str() == other.as_str() && own.group_count() == other.group_count() {
+            return true;
+        }
+        let Some(outer) = self.exact() else { return false };
+        let inner = if other.needs_backtracking() { later.superset() } else { later.exact() };
+        inner.and_then(|inner| walk(outer, inner, first)).unwrap_or(false)
+    }
+
+    fn exact(&self) -> Option<&Dfa> {
+        self.exact.get_or_init(|| self.pattern.automaton().and_then(|text| build(&text))).as_ref()
+    }
+
+    fn superset(&self) -> Option<&Dfa> {
+        self.superset.get_or_init(|| build(&self.pattern.superset())).as_ref()
+    }
+}
+
+fn build(text: &str) -> Option<Dfa> {
     let config = dense::Config::new()
         .match_kind(MatchKind::All)
         .start_kind(regex_automata::dfa::StartKind::Anchored)
@@ -33,7 +65,7 @@ fn build(text: &str) -> Option<dense::DFA<Vec<u32>>> {
     dense::Builder::new().configure(config).syntax(program::syntax()).build(text).ok()
 }
 
-fn walk(outer: &dense::DFA<Vec<u32>>, inner: &dense::DFA<Vec<u32>>, first: u8) -> Option<bool> {
+fn walk(outer: &Dfa, inner: &Dfa, first: u8) -> Option<bool> {
     let start = start::Config::new().anchored(Anchored::Yes);
     let pair = (outer.start_state(&start).ok().map(|state| outer.next_state(state, first))?, {
         let state = inner.start_state(&start).ok()?;
@@ -53,9 +85,11 @@ fn walk(outer: &dense::DFA<Vec<u32>>, inner: &dense::DFA<Vec<u32>>, first: u8) -
         {
             return Some(false);
         }
+        let mut before = None;
         for byte in 0..=u8::MAX {
             let next = (outer.next_state(own, byte), inner.next_state(other, byte));
-            if seen.insert(next) {
+            // Neighbours mostly lead to the same place, and comparing is cheaper than looking up.
+            if before.replace(next) != Some(next) && seen.insert(next) {
                 open.push(next);
             }
         }

@@ -3,20 +3,24 @@
 //! 1. `source`: the text as tokens.
 //! 2. `parse`, `group`, `set`, `escape`: tokens to a tree of [`node`]s; what Python refuses is refused, in its words.
 //! 3. `translate`: the tree in the syntax of an engine.
-//! 4. `program`: one automaton where that keeps the meaning, else an engine that backtracks and counts its steps.
-//! 5. `union`: many patterns as one automaton; `cover`: whether one pattern matches all that another does.
+//! 4. `program`: automata where that keeps the meaning (`automaton`), else an engine that backtracks and counts its
+//!    steps.
+//! 5. `union`: many patterns as one automaton; `cover`: whether one pattern matches all that another does, `sample`:
+//!    a text to rule that out.
 //! 6. `template`: replacement texts such as `static/\1`.
 //!
 //! Nothing here knows what a handler or a path is.
 
 use std::sync::Arc;
 
+mod automaton;
 mod cover;
 mod escape;
 mod group;
 mod node;
 mod parse;
 mod program;
+mod sample;
 mod set;
 mod source;
 mod template;
@@ -28,12 +32,18 @@ mod tests;
 
 use node::{Kind, Node};
 use program::{Program, Slots};
-use translate::{Form, translate};
+use translate::Form;
 
+pub use cover::Cover;
+pub use program::Question;
 pub use template::{Template, TemplateError};
 pub use union::{TooLarge, Union};
 
-/// A compiled pattern; cloning is cheap.
+/// Most steps ([`Pattern::size`]) of one pattern, and of all patterns that are loaded together. A url has some dozens;
+/// `(a{1000}){100}` has a hundred thousand.
+pub const MOST_SIZE: u64 = 200_000;
+
+/// A pattern; cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Pattern(Arc<Inner>);
 
@@ -43,8 +53,8 @@ struct Inner {
     root: Node,
     groups: usize,
     names: Vec<(String, usize)>,
-    full: Program,
-    starts: Program,
+    size: u64,
+    program: Program,
 }
 
 /// Why Python would refuse a pattern, and where.
@@ -77,21 +87,22 @@ impl PatternError {
 }
 
 impl Pattern {
-    /// Reads and compiles a pattern; refuses what Python refuses.
+    /// Reads a pattern; refuses what Python refuses. It is compiled when it is first needed, or by
+    /// [`Pattern::prepare`].
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let parsed = parse::parse(text)?;
-        Self::compile(text, parsed.root, parsed.groups, parsed.names)
+        Self::new(text, parsed.root, parsed.groups, parsed.names)
     }
 
-    fn compile(
-        text: &str,
-        root: Node,
-        groups: usize,
-        names: Vec<(String, usize)>,
-    ) -> Result<Self, PatternError> {
-        let full = Program::new(&root, true)?;
-        let starts = Program::new(&root, false)?;
-        Ok(Self(Arc::new(Inner { text: text.to_owned(), root, groups, names, full, starts })))
+    fn new(text: &str, root: Node, groups: usize, names: Vec<(String, usize)>) -> Result<Self, PatternError> {
+        let size = root.size();
+        if size > MOST_SIZE {
+            let message =
+                format!("the pattern is too large: {size} steps, at most {MOST_SIZE}; use smaller repeats");
+            return Err(PatternError::new(message, 0));
+        }
+        let program = Program::new(&root)?;
+        Ok(Self(Arc::new(Inner { text: text.to_owned(), root, groups, names, size, program })))
     }
 
     /// The pattern of a `static_dir` whose url is `text`: the url as a group, a slash, and the rest as the last group.
@@ -110,7 +121,7 @@ impl Pattern {
             Node::literal(u32::from('/')),
             Node::Capture(Box::new(rest)),
         ]);
-        Self::compile(text, root, groups, parsed.names)
+        Self::new(text, root, groups, parsed.names)
     }
 
     /// The pattern as written.
@@ -122,23 +133,34 @@ impl Pattern {
     /// True when matching may backtrack (look-around, backreference and the like) and so may end in [`Overrun`].
     #[must_use]
     pub fn needs_backtracking(&self) -> bool {
-        matches!(self.0.full, Program::Backtracking(_))
+        matches!(self.0.program, Program::Backtracking { .. })
+    }
+
+    /// How many steps a pattern has when compiled, roughly: what compiling costs in time and memory.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// Compiles now what answers a question, so that asking it costs no more than the answer.
+    pub fn prepare(&self, question: Question) -> Result<(), PatternError> {
+        self.0.program.prepare(&self.0.root, question)
     }
 
     /// Matches the whole text, end included (R-FULL).
     pub fn full_match<'t>(&self, text: &'t str) -> Result<Option<Groups<'t>>, Overrun> {
-        let slots = self.0.full.captures(text, self.0.groups)?;
+        let slots = self.0.program.captures(&self.0.root, self.0.groups, text)?;
         Ok(slots.map(|slots| Groups { pattern: self.clone(), text, slots }))
     }
 
     /// Whether the whole text matches; cheaper than [`Pattern::full_match`].
     pub fn is_full_match(&self, text: &str) -> Result<bool, Overrun> {
-        self.0.full.is_match(text)
+        self.0.program.is_match(&self.0.root, Question::Full, text)
     }
 
     /// Whether a match begins at the start of the text (Python's `re.match`).
     pub fn starts(&self, text: &str) -> Result<bool, Overrun> {
-        self.0.starts.is_match(text)
+        self.0.program.is_match(&self.0.root, Question::Starts, text)
     }
 
     /// How many groups there are, the whole match not counted.
@@ -164,22 +186,21 @@ impl Pattern {
         self.0.root.literal_text()
     }
 
-    /// True when every text this pattern matches in full and that begins with `first` is matched in full by `earlier`
-    /// too. False when that is not sure.
+    /// A text that begins with `first` and that the pattern probably matches in full. `long`: another.
     #[must_use]
-    pub fn is_covered_by(&self, earlier: &Self, first: u8) -> bool {
-        cover::covers(earlier, self, first)
+    pub fn sample(&self, first: char, long: bool) -> Option<String> {
+        let text = sample::sample(&self.0.root, long)?;
+        Some(if text.starts_with(first) { text } else { format!("{first}{text}") })
     }
 
     /// One automaton that matches the whole text exactly as the pattern does, if there is one.
     fn automaton(&self) -> Option<String> {
-        let linear = matches!(self.0.full, Program::Linear(_));
-        linear.then(|| format!(r"\A(?:{})\z", translate(&self.0.root, Form::Full)))
+        (!self.needs_backtracking()).then(|| program::anchored(&self.0.root, Form::Full, Question::Full))
     }
 
     /// One automaton that matches at least what the pattern matches.
     fn superset(&self) -> String {
-        format!(r"\A(?:{})\z", translate(&self.0.root, Form::Superset))
+        program::anchored(&self.0.root, Form::Superset, Question::Full)
     }
 }
 

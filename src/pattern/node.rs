@@ -120,6 +120,31 @@ impl Node {
         }
     }
 
+    /// How many steps it has when compiled, roughly; repeats are written out, as the engines do.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            // Beyond ASCII a range is a few sequences of bytes.
+            Self::Set(set) => {
+                set.iter().map(|range| if range.end().is_ascii() { 1 } else { 4 }).sum::<u64>().max(1)
+            }
+            Self::Anchor(Anchor::Word { unicode: true } | Anchor::NotWord { unicode: true }) => 4_000,
+            Self::Anchor(_) | Self::Back { .. } => 1,
+            Self::Concat(nodes) | Self::Either(nodes) => {
+                nodes.iter().fold(1, |sum: u64, node| sum.saturating_add(node.size()))
+            }
+            Self::Capture(body) | Self::Plain(body) | Self::Atomic(body) | Self::Look { body, .. } => {
+                body.size().saturating_add(1)
+            }
+            Self::Repeat { body, min, max, .. } => {
+                let times = u64::from(max.unwrap_or(*min).max(1));
+                // Rounds that need not be have a way around them.
+                let around = u64::from(*max != Some(*min));
+                body.size().saturating_add(around).saturating_mul(times)
+            }
+            Self::If { yes, no, .. } => yes.size().saturating_add(no.size()).saturating_add(1),
+        }
+    }
+
     /// How often a backtracking engine may go round without moving on in the text: nothing else bounds that.
     pub(super) fn idle_rounds(&self) -> u64 {
         match self {

@@ -1,21 +1,16 @@
 //! Many patterns as one automaton: one pass over the text, however many there are.
 
-use regex_automata::nfa::thompson::WhichCaptures;
-use regex_automata::{Anchored, Input, MatchKind, PatternSet, meta};
+use regex_automata::MatchKind;
 
-use super::{Pattern, program};
-
-/// What the patterns may need together.
-const LARGEST: usize = 64 << 20;
-/// The lazy automaton's memory, for each thread that matches at the same time.
-const CACHE: usize = 4 << 20;
+use super::automaton::{self, Automaton};
+use super::{Overrun, Pattern};
 
 /// The patterns that one automaton can hold, in order. Those that need backtracking are left out: see
 /// [`Pattern::needs_backtracking`].
 #[derive(Debug)]
 pub struct Union {
-    first: meta::Regex,
-    all: Option<meta::Regex>,
+    first: Automaton,
+    all: Automaton,
     /// From the automaton's numbers to places in the list given.
     places: Vec<usize>,
 }
@@ -26,39 +21,25 @@ pub struct Union {
 pub struct TooLarge;
 
 impl Union {
-    /// Compiles the patterns; with `all`, [`Union::all`] may be asked.
-    pub fn new<'p>(patterns: impl Iterator<Item = &'p Pattern>, all: bool) -> Result<Self, TooLarge> {
+    /// Compiles the patterns.
+    pub fn new<'p>(patterns: impl Iterator<Item = &'p Pattern>) -> Result<Self, TooLarge> {
         let (places, texts): (Vec<_>, Vec<_>) =
             patterns.enumerate().filter_map(|(place, pattern)| Some((place, pattern.automaton()?))).unzip();
-        let first = build(&texts, MatchKind::LeftmostFirst)?;
-        let all = if all { Some(build(&texts, MatchKind::All)?) } else { None };
+        let states = automaton::states(&texts).ok_or(TooLarge)?;
+        let first = Automaton::new(states.clone(), MatchKind::LeftmostFirst).ok_or(TooLarge)?;
+        let all = Automaton::new(states, MatchKind::All).ok_or(TooLarge)?;
         Ok(Self { first, all, places })
     }
 
     /// The first pattern, in the order given, that matches the whole text.
-    #[must_use]
-    pub fn first(&self, text: &str) -> Option<usize> {
-        let input = Input::new(text).anchored(Anchored::Yes);
-        let found = self.first.search_half(&input)?;
-        self.places.get(found.pattern().as_usize()).copied()
+    pub fn first(&self, text: &str) -> Result<Option<usize>, Overrun> {
+        let found = self.first.first(text, false)?;
+        Ok(found.and_then(|number| self.places.get(number.as_usize()).copied()))
     }
 
-    /// Every pattern that matches the whole text, in order; nothing when the union was not made for it.
-    #[must_use]
-    pub fn all(&self, text: &str) -> Vec<usize> {
-        let Some(all) = &self.all else { return Vec::new() };
-        let mut found = PatternSet::new(self.places.len());
-        all.which_overlapping_matches(&Input::new(text).anchored(Anchored::Yes), &mut found);
-        found.iter().filter_map(|number| self.places.get(number.as_usize()).copied()).collect()
+    /// Every pattern that matches the whole text, in order.
+    pub fn all(&self, text: &str) -> Result<Vec<usize>, Overrun> {
+        let found = self.all.all(text)?;
+        Ok(found.iter().filter_map(|number| self.places.get(number.as_usize()).copied()).collect())
     }
-}
-
-fn build(texts: &[String], kind: MatchKind) -> Result<meta::Regex, TooLarge> {
-    let config = meta::Config::new()
-        .match_kind(kind)
-        .which_captures(WhichCaptures::Implicit)
-        .utf8_empty(false)
-        .nfa_size_limit(Some(LARGEST))
-        .hybrid_cache_capacity(CACHE);
-    meta::Regex::builder().configure(config).syntax(program::syntax()).build_many(texts).map_err(|_| TooLarge)
 }

@@ -261,7 +261,7 @@ impl ProxyHttp for Gateway {
             script: exchange.script(),
             handler: exchange.index(),
         };
-        let stripped = exchange.site.policy.send(request, &facts)?;
+        let stripped = exchange.site.policy.send(request, &facts);
         self.shared.metrics.stripped_appengine.inc_by(stripped.appengine);
         self.shared.metrics.stripped_underscore.inc_by(stripped.underscore);
         Ok(())

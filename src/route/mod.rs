@@ -9,9 +9,10 @@
 //! Nothing here touches a disk or a socket: whether a file is there is asked through a function passed in.
 
 use std::borrow::Cow;
+use std::path::Path;
 
-use crate::appyaml::{App, Era, Handler, Problem};
-use crate::pattern::Pattern;
+use crate::appyaml::{App, Era, Handler, Place, Problem, Severity};
+use crate::pattern::{Pattern, PatternError, Question};
 
 mod decide;
 mod explain;
@@ -151,12 +152,9 @@ impl Location {
 impl UrlMap {
     /// Compiles the handlers of an application.
     pub fn compile(app: &App) -> Result<Self, Vec<Problem>> {
-        Ok(Self {
-            handlers: app.handlers.clone(),
-            table: Table::compile(&app.handlers)?,
-            skip_files: app.skip_files.clone(),
-            era: app.era,
-        })
+        let table = Table::compile(&app.handlers)?;
+        app.skip_files.prepare(Question::Starts).map_err(|error| vec![skip_files(app, &error)])?;
+        Ok(Self { handlers: app.handlers.clone(), table, skip_files: app.skip_files.clone(), era: app.era })
     }
 
     /// The handlers in effective order; a decision names them by their place here.
@@ -187,5 +185,16 @@ impl UrlMap {
     #[must_use]
     pub fn unreachable(&self) -> Vec<Covered> {
         reach::unreachable(self)
+    }
+}
+
+/// Where the pattern stood is not known any more; the file is.
+fn skip_files(app: &App, error: &PatternError) -> Problem {
+    let file = app.sources.first().map_or(Path::new("app.yaml"), |file| file.as_path());
+    Problem {
+        severity: Severity::Error,
+        place: Place { file: file.to_string_lossy().into(), line: 1, column: 1 },
+        message: format!("`skip_files`: {error}"),
+        hint: None,
     }
 }

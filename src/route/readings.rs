@@ -1,28 +1,31 @@
 //! Other ways a less strict reader could take a path (R-READINGS): slashes merged, decoded again, `\` for `/` and so on,
-//! in any order, dot segments removed after each.
+//! in any order. Bytes in between: a decoder may make what only the next one understands.
 //!
 //! What is done when a reading turns out to be protected is decided elsewhere.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use unicode_normalization::{UnicodeNormalization, is_nfkc};
 
 use super::path::{decode, has_dots, without_dots};
 
-/// Readings of one path. Honest paths have a few.
+#[cfg(test)]
+mod tests;
+
+/// Readings of one path, those on the way to others counted. Honest paths have a few.
 const MOST: usize = 256;
 /// Bytes of all readings together, so that long paths stay cheap too.
 const MOST_BYTES: usize = 512 << 10;
 
 /// One way to read a path otherwise; none when it changes nothing.
-type Step = fn(&str) -> Option<String>;
+type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 13] = [
+    without_dot_segments,
     merge_slashes,
     decode_again,
-    decode_overlong,
+    undo_overlong,
+    undo_short_overlong,
     decode_percent_u,
     backslashes,
     cut_parameters,
@@ -30,6 +33,7 @@ const STEPS: [Step; 10] = [
     cut_at_nul,
     drop_controls,
     full_width,
+    replace_bad,
 ];
 
 /// How looking at the readings ended.
@@ -54,225 +58,179 @@ pub(super) fn possible(path: &[u8]) -> bool {
 }
 
 /// Shows every other reading of a decoded path; `text` is `bytes` as UTF-8, bad sequences replaced.
+///
+/// What still has dot segments or a NUL, or is no UTF-8, is only on the way to a reading: no handler is asked for it.
 pub(super) fn each(text: &str, bytes: &[u8], show: &mut dyn FnMut(&str) -> ControlFlow<()>) -> End {
-    let mut seen = HashSet::from([text.to_owned()]);
-    let mut open = vec![text.to_owned()];
+    let mut known = vec![bytes.to_vec()];
+    if text.as_bytes() != bytes {
+        known.push(text.as_bytes().to_vec());
+    }
     let mut size = 0;
-    let first = overlong(bytes).map(|bytes| clean(lossy(&bytes)));
-    let mut found = first.into_iter().collect::<Vec<_>>();
-    loop {
+    let mut next = 0;
+    let mut found = Vec::new();
+    while let Some(path) = known.get(next) {
+        next += 1;
+        found.extend(STEPS.iter().filter_map(|step| step(path)));
         for reading in found.drain(..) {
-            if seen.contains(&reading) {
+            if known.contains(&reading) {
                 continue;
             }
             size += reading.len();
-            if seen.len() >= MOST || size > MOST_BYTES {
+            if known.len() >= MOST || size > MOST_BYTES {
                 return End::TooMany;
             }
-            // No request holds a NUL, but what is left without it may be asked for.
-            if !reading.contains('\0') && show(&reading).is_break() {
+            if let Ok(text) = std::str::from_utf8(&reading)
+                && !text.contains('\0')
+                && !has_dots(&reading)
+                && show(text).is_break()
+            {
                 return End::Stopped;
             }
-            open.push(reading.clone());
-            seen.insert(reading);
+            known.push(reading);
         }
-        let Some(path) = open.pop() else { return End::All };
-        found.extend(STEPS.iter().filter_map(|step| step(&path)).map(clean));
     }
+    End::All
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn without_dot_segments(path: &[u8]) -> Option<Vec<u8>> {
+    has_dots(path).then(|| without_dots(path))
 }
 
-fn clean(path: String) -> String {
-    if path.starts_with('/') && !has_dots(path.as_bytes()) {
-        path
-    } else {
-        lossy(&without_dots(path.as_bytes()))
-    }
-}
-
-fn merge_slashes(path: &str) -> Option<String> {
-    path.contains("//").then(|| {
-        let mut merged = String::with_capacity(path.len());
-        merged.extend(path.chars().filter({
-            let mut before = None;
-            move |letter| before.replace(*letter) != Some('/') || *letter != '/'
-        }));
+fn merge_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    path.windows(2).any(|pair| pair == b"//").then(|| {
+        let mut merged = path.to_vec();
+        merged.dedup_by(|next, before| (*next, *before) == (b'/', b'/'));
         merged
     })
 }
 
-fn decode_again(path: &str) -> Option<String> {
-    match decode(path.as_bytes()) {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(decoded) => Some(lossy(&decoded)),
+fn decode_again(path: &[u8]) -> Option<Vec<u8>> {
+    let decoded = decode(path);
+    (decoded.len() != path.len()).then(|| decoded.into_owned())
+}
+
+/// Longer forms than needed, up to the six bytes of old: `C0 AF`, `E0 80 AF`, `F0 80 80 AF` are a slash to a careless
+/// decoder.
+fn undo_overlong(path: &[u8]) -> Option<Vec<u8>> {
+    shorten(path, |_, _| true)
+}
+
+/// ASCII in two or three bytes: there are decoders that go so far and no further.
+fn undo_short_overlong(path: &[u8]) -> Option<Vec<u8>> {
+    shorten(path, |letter, length| letter.is_ascii() && length <= 3)
+}
+
+fn shorten(path: &[u8], wanted: fn(char, usize) -> bool) -> Option<Vec<u8>> {
+    if path.is_ascii() {
+        return None;
     }
-}
-
-fn decode_overlong(path: &str) -> Option<String> {
-    overlong(&decode(path.as_bytes())).map(|bytes| lossy(&bytes))
-}
-
-/// Two and three byte forms of ASCII undone: `C0 AF` is a slash to a careless decoder.
-fn overlong(bytes: &[u8]) -> Option<Vec<u8>> {
-    let ascii = |high: u8, low: u8| ((high & 1) << 6) | (low & 0x3f);
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    loop {
-        rest = match rest {
-            [high @ 0xc0..=0xc1, low @ 0x80..=0xbf, rest @ ..]
-            | [0xe0, high @ 0x80..=0x81, low @ 0x80..=0xbf, rest @ ..] => {
-                out.push(ascii(*high, *low));
-                rest
-            }
-            [byte, rest @ ..] => {
-                out.push(*byte);
-                rest
-            }
-            [] => return (out.len() != bytes.len()).then_some(out),
-        }
-    }
-}
-
-/// `%u002f`, which some servers of the nineties read.
-fn decode_percent_u(path: &str) -> Option<String> {
-    let mut out = String::new();
+    let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let Some((before, after)) = rest.split_once("%u") {
-        out.push_str(before);
-        let digits = after.get(..4).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()) {
-            Some(code) => {
-                out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-                rest = &after[4..];
+    while let Some((&byte, after)) = rest.split_first() {
+        match overlong(rest) {
+            Some((letter, length)) if wanted(letter, length) => {
+                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = &rest[length..];
             }
-            None => {
-                out.push_str("%u");
+            _ => {
+                out.push(byte);
                 rest = after;
             }
         }
     }
-    out.push_str(rest);
-    (out != path).then_some(out)
+    (out.len() != path.len()).then_some(out)
 }
 
-fn backslashes(path: &str) -> Option<String> {
-    path.contains('\\').then(|| path.replace('\\', "/"))
+/// The overlong form that the bytes begin with: the character, and how many bytes it took.
+fn overlong(bytes: &[u8]) -> Option<(char, usize)> {
+    let lead = *bytes.first()?;
+    let length = lead.leading_ones() as usize;
+    let tail = bytes.get(1..length).filter(|_| (2..=6).contains(&length))?;
+    let code = tail.iter().try_fold(u32::from(lead & (0x7f >> length)), |code, byte| {
+        matches!(byte, 0x80..=0xbf).then_some(code << 6 | u32::from(byte & 0x3f))
+    })?;
+    char::from_u32(code).filter(|letter| letter.len_utf8() < length).map(|letter| (letter, length))
 }
 
-fn cut_parameters(path: &str) -> Option<String> {
-    path.contains(';').then(|| {
-        let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
-        segments.collect::<Vec<_>>().join("/")
+/// `%u002f`, which some servers of the nineties read; beyond 16 bits two of them are one character.
+fn decode_percent_u(path: &[u8]) -> Option<Vec<u8>> {
+    if !path.contains(&b'%') {
+        return None;
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        let Some((code, after)) = percent_u(rest) else {
+            out.push(byte);
+            rest = after;
+            continue;
+        };
+        let pair = percent_u(after).filter(|(low, _)| (code >> 10, low >> 10) == (0x36, 0x37));
+        let (code, after) = match pair {
+            Some((low, after)) => (0x1_0000 + ((code & 0x3ff) << 10 | low & 0x3ff), after),
+            None => (code, after),
+        };
+        let letter = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = after;
+    }
+    (out.len() != path.len()).then_some(out)
+}
+
+fn percent_u(text: &[u8]) -> Option<(u32, &[u8])> {
+    let [b'%', b'u' | b'U', digits @ ..] = text else { return None };
+    let (digits, rest) = digits.split_first_chunk::<4>()?;
+    let code = digits.iter().try_fold(0, |code, &digit| Some(code << 4 | char::from(digit).to_digit(16)?))?;
+    Some((code, rest))
+}
+
+fn backslashes(path: &[u8]) -> Option<Vec<u8>> {
+    path.contains(&b'\\').then(|| path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect())
+}
+
+fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    path.contains(&b';').then(|| {
+        let segments = path.split(|byte| *byte == b'/');
+        let cut = segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default());
+        cut.collect::<Vec<_>>().join(&b'/')
     })
 }
 
-fn cut_at_query(path: &str) -> Option<String> {
-    path.split_once(['?', '#']).map(|(before, _)| before.to_owned())
+fn cut_at_query(path: &[u8]) -> Option<Vec<u8>> {
+    cut_at(path, |byte| matches!(byte, b'?' | b'#'))
 }
 
-fn cut_at_nul(path: &str) -> Option<String> {
-    path.split_once('\0').map(|(before, _)| before.to_owned())
+fn cut_at_nul(path: &[u8]) -> Option<Vec<u8>> {
+    cut_at(path, |byte| byte == 0)
 }
 
-fn drop_controls(path: &str) -> Option<String> {
-    let control = |letter: char| letter.is_ascii_control();
-    path.contains(control).then(|| path.replace(control, ""))
+fn cut_at(path: &[u8], end: fn(u8) -> bool) -> Option<Vec<u8>> {
+    path.iter().position(|&byte| end(byte)).map(|at| path[..at].to_vec())
 }
 
-fn full_width(path: &str) -> Option<String> {
-    (!path.is_ascii() && !is_nfkc(path)).then(|| path.nfkc().collect())
+fn drop_controls(path: &[u8]) -> Option<Vec<u8>> {
+    path.iter()
+        .any(u8::is_ascii_control)
+        .then(|| path.iter().copied().filter(|byte| !byte.is_ascii_control()).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn all(path: &str) -> Vec<String> {
-        let mut seen = Vec::new();
-        let end = each(path, path.as_bytes(), &mut |reading| {
-            seen.push(reading.to_owned());
-            ControlFlow::Continue(())
-        });
-        assert_eq!(end, End::All, "{path}");
-        seen.sort();
-        seen
+/// NFKC of what is UTF-8; other bytes stay for the decoders.
+fn full_width(path: &[u8]) -> Option<Vec<u8>> {
+    if path.is_ascii() || path.utf8_chunks().all(|chunk| is_nfkc(chunk.valid())) {
+        return None;
     }
-
-    #[track_caller]
-    fn reads_as(path: &str, other: &str) {
-        assert!(possible(path.as_bytes()), "{path}");
-        let readings = all(path);
-        assert!(readings.iter().any(|reading| reading == other), "{path}: {readings:?}");
+    let mut out = Vec::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        out.extend(chunk.valid().nfkc().collect::<String>().into_bytes());
+        out.extend_from_slice(chunk.invalid());
     }
+    Some(out)
+}
 
-    #[test]
-    fn an_ordinary_path_has_no_other_reading() {
-        for path in ["/", "/foo/bar", "/a-b_c.d~e", "/..hidden", "/a b", "/x:y@z,(1)+2"] {
-            assert!(!possible(path.as_bytes()), "{path}");
-            assert_eq!(all(path), Vec::<String>::new());
-        }
-    }
-
-    #[test]
-    fn every_way_into_admin_is_read_as_admin() {
-        reads_as("//admin", "/admin");
-        reads_as("/x/..;y/admin", "/admin");
-        reads_as("/%61dmin", "/admin");
-        reads_as("/%2561dmin", "/admin");
-        reads_as("/%c1%a1dmin", "/admin");
-        reads_as("/%u0061dmin", "/admin");
-        reads_as("/x\\..\\admin", "/admin");
-        reads_as("/admin;a=b", "/admin");
-        reads_as("/admin?x", "/admin");
-        reads_as("/admin#x", "/admin");
-        reads_as("/ad\u{1}min", "/admin");
-        reads_as("/admin%00.png", "/admin");
-        reads_as("/\u{ff41}dmin", "/admin");
-        reads_as("/x%252f..%5c.%5c%2561dmin;q//", "/admin/");
-    }
-
-    #[test]
-    fn case_and_trailing_dots_are_not_readings() {
-        assert_eq!(all("/Admin."), Vec::<String>::new());
-    }
-
-    #[test]
-    fn too_many_readings_are_told() {
-        let path = format!("/a%{}", "25".repeat(400));
-        assert_eq!(each(&path, path.as_bytes(), &mut |_| ControlFlow::Continue(())), End::TooMany);
-    }
-
-    #[test]
-    fn overlong_bytes_as_received_are_undone() {
-        let bytes = b"/\xc1\xa1dmin";
-        let mut seen = Vec::new();
-        each(&lossy(bytes), bytes, &mut |reading| {
-            seen.push(reading.to_owned());
-            ControlFlow::Continue(())
-        });
-        assert!(seen.contains(&"/admin".to_owned()), "{seen:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn a_path_that_cannot_be_read_otherwise_is_not(path in r"/([ -~\x00-\x1f]|é|ａ|//|%2f){0,12}") {
-            let path = lossy(&without_dots(path.as_bytes()));
-            if !possible(path.as_bytes()) {
-                prop_assert_eq!(all(&path), Vec::<String>::new());
-            }
-        }
-
-        #[test]
-        fn every_reading_is_a_clean_path(path in r"/(\.|/|%2e|%25|%5c|\\|;|\?|a|％|\x01){0,9}") {
-            each(&path, path.as_bytes(), &mut |reading| {
-                assert!(reading.starts_with('/') && !has_dots(reading.as_bytes()), "{reading}");
-                ControlFlow::Continue(())
-            });
-        }
+/// What is no UTF-8 as most libraries show it, each bad sequence U+FFFD.
+fn replace_bad(path: &[u8]) -> Option<Vec<u8>> {
+    match String::from_utf8_lossy(path) {
+        std::borrow::Cow::Borrowed(_) => None,
+        std::borrow::Cow::Owned(text) => Some(text.into_bytes()),
     }
 }

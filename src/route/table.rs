@@ -1,7 +1,7 @@
 //! The handlers' patterns as one automaton, and the handlers that match a path, in file order.
 
 use crate::appyaml::{Handler, Problem, Severity, Target};
-use crate::pattern::{Overrun, Pattern, Union};
+use crate::pattern::{MOST_SIZE, Overrun, Pattern, PatternError, Question, Union};
 
 /// What is compiled of all handlers.
 #[derive(Debug)]
@@ -32,21 +32,36 @@ impl Table {
             .iter()
             .filter_map(|handler| Row::compile(handler).map_err(|problem| problems.push(problem)).ok())
             .collect();
+        if problems.is_empty() {
+            problems.extend(too_large(handlers, &rows));
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let falls_on = handlers.iter().any(super::decide::may_fall_on);
-        let union = Union::new(rows.iter().map(|row| &row.pattern), falls_on).map_err(|error| {
-            let first = handlers.first().map(|handler| problem(handler, format!("the handlers: {error}")));
-            first.into_iter().collect::<Vec<_>>()
-        })?;
+        for (handler, row) in handlers.iter().zip(&rows) {
+            if let Err(error) = row.prepare(handler) {
+                problems.push(problem(handler, format!("`url: {}`: {error}", handler.url.as_str())));
+            }
+        }
+        let union = Union::new(rows.iter().map(|row| &row.pattern));
+        if let (Err(error), Some(first)) = (&union, handlers.first()) {
+            problems.push(problem(first, format!("the handlers: {error}")));
+        }
         let backtracking =
             (0..rows.len()).filter(|&index| rows[index].pattern.needs_backtracking()).collect();
-        Ok(Self { rows, union, backtracking })
+        match union {
+            Ok(union) if problems.is_empty() => Ok(Self { rows, union, backtracking }),
+            _ => Err(problems),
+        }
     }
 
     pub(super) fn row(&self, handler: usize) -> &Row {
         &self.rows[handler]
+    }
+
+    /// The handlers that match `path` and need no backtracking.
+    pub(super) fn linear(&self, path: &str) -> Result<Vec<usize>, Overrun> {
+        self.union.all(path)
     }
 
     /// The handlers that match `path`, in file order.
@@ -80,6 +95,44 @@ impl Row {
         }
         Ok(row)
     }
+
+    /// Compiles what requests will ask of these patterns, and only that: most urls are only asked as one of many.
+    fn prepare(&self, handler: &Handler) -> Result<(), PatternError> {
+        let groups = match &handler.target {
+            Target::Script { script: template } | Target::StaticFiles { path: template, .. } => {
+                template.literal().is_none()
+            }
+            Target::StaticDir { .. } => self.prefix.is_none(),
+        };
+        if groups {
+            self.pattern.prepare(Question::Groups)?;
+        }
+        if self.pattern.needs_backtracking() {
+            self.pattern.prepare(Question::Full)?;
+        }
+        self.upload.as_ref().map_or(Ok(()), |upload| upload.prepare(Question::Full))
+    }
+
+    fn size(&self) -> u64 {
+        self.pattern.size().saturating_add(self.upload.as_ref().map_or(0, Pattern::size))
+    }
+}
+
+/// Each pattern may be small enough, and all of them still take seconds and gigabytes.
+fn too_large(handlers: &[Handler], rows: &[Row]) -> Option<Problem> {
+    let sum = rows.iter().fold(0, |sum: u64, row| sum.saturating_add(row.size()));
+    let (handler, row) = handlers.iter().zip(rows).max_by_key(|(_, row)| row.size())?;
+    if sum <= MOST_SIZE {
+        return None;
+    }
+    let message = format!(
+        "the patterns of all handlers are too large together: {sum} steps, at most {MOST_SIZE}; the largest is \
+         `url: {}` with {}",
+        handler.url.as_str(),
+        row.size()
+    );
+    let hint = "use smaller repeats: `{1000}` writes what it repeats a thousand times".to_owned();
+    Some(Problem { hint: Some(hint), ..problem(handler, message) })
 }
 
 fn problem(handler: &Handler, message: String) -> Problem {
@@ -98,7 +151,7 @@ impl Matches<'_> {
     /// The next handler; [`Overrun`] when nobody knows which it is.
     pub(super) fn next(&mut self) -> Result<Option<usize>, Overrun> {
         let Self { table, path, from, .. } = *self;
-        let linear = if from == 0 { table.union.first(path) } else { self.later_linear() };
+        let linear = if from == 0 { table.union.first(path)? } else { self.later_linear()? };
         for &index in &table.backtracking {
             if linear.is_some_and(|linear| index > linear) {
                 break;
@@ -112,8 +165,13 @@ impl Matches<'_> {
         Ok(linear)
     }
 
-    fn later_linear(&mut self) -> Option<usize> {
-        let later = self.later.get_or_insert_with(|| self.table.union.all(self.path));
-        later.iter().copied().find(|&index| index >= self.from)
+    fn later_linear(&mut self) -> Result<Option<usize>, Overrun> {
+        let later = match self.later.take() {
+            Some(later) => later,
+            None => self.table.linear(self.path)?,
+        };
+        let next = later.iter().copied().find(|&index| index >= self.from);
+        self.later = Some(later);
+        Ok(next)
     }
 }

@@ -8,6 +8,7 @@ use crate::appyaml::{Login, Place, Secure, StaticOptions, Target};
 use crate::pattern::Template;
 
 mod properties;
+mod walks;
 
 const SKIP: &str = r"^(.*/)?((#.*#)|(.*~)|(.*\.py[co])|(.*/RCS/.*)|(\..*)|)$";
 /// The files that are there; `locked` cannot be read, `dir` is a directory.
@@ -300,6 +301,28 @@ fn a_pattern_that_does_not_end_is_500_and_never_falls_past_a_login_handler() {
     let path = format!("/{}", "a".repeat(200));
     assert_eq!(told(&ask(&map, false, path.as_bytes())), "500 Overrun");
     assert_eq!(told(&ask(&map, false, format!("/{path}").as_bytes())), "500 Overrun", "a reading counts too");
+}
+
+#[test]
+fn patterns_that_are_too_large_together_are_told_with_the_largest_before_any_is_compiled() {
+    let mut lines = vec!["/(a{1000}){100} script big"; 90];
+    lines.push("/(a{1000}){101} script bigger");
+    let handlers: Vec<Handler> = lines.iter().map(|line| handler(line)).collect();
+    let problems = Table::compile(&handlers).unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!(
+        problem.message,
+        "the patterns of all handlers are too large together: 9119384 steps, at most 200000; the largest is \
+         `url: /(a{1000}){101}` with 101204"
+    );
+}
+
+#[test]
+fn a_directory_url_that_only_its_slash_completes_is_a_problem_with_its_place() {
+    let problems = Table::compile(&[handler("/x script x"), handler("/a\\/ dir static")]).unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!(problem.message, "`url: /a\\/` for a directory: bad escape (end of pattern) at position 2");
+    assert_eq!(problem.place, handler("/x script x").place);
 }
 
 #[test]

@@ -23,6 +23,8 @@ use super::{Record, access};
 
 /// Lines that may wait for the writer; beyond it lines are dropped.
 const WAITING_LINES: usize = 16_384;
+/// How long the writer gathers lines after the first one.
+const GATHER: Duration = Duration::from_millis(5);
 /// The writer gathers lines up to this many bytes before it writes.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -212,6 +214,10 @@ fn write_lines(receiver: &Receiver<Message>, target: Target) {
     while let Ok(first) = receiver.recv() {
         let mut flushed = Vec::new();
         let mut next = Some(first);
+        // Asleep here, it need not be woken for each line: that would cost every request a system call.
+        if matches!(next, Some(Message::Line(_))) {
+            std::thread::sleep(GATHER);
+        }
         while let Some(message) = next {
             match message {
                 Message::Line(line) => batch.extend_from_slice(&line),
