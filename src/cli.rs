@@ -14,7 +14,7 @@ use crate::appyaml::{self, Problem, Severity};
 use crate::explain;
 use crate::run;
 use crate::settings::{self, Cli, Command, Format, Options, Resolved, Settings};
-use crate::site::{self, Reading};
+use crate::site::{self, LoadError, Reading};
 use crate::worker::guard;
 
 /// How long `healthcheck` waits for each step.
@@ -69,6 +69,10 @@ fn serve(app_dir: &Path, options: &Options) -> u8 {
 
 /// Reads and compiles the app, then prints what `show` makes of it.
 fn with_app(app_dir: &Path, options: &Options, show: impl FnOnce(&Reading) -> Result<String, String>) -> u8 {
+    if let Err(error) = crate::plan::app_dir(app_dir) {
+        complain(&unopened(app_dir, error));
+        return 65;
+    }
     let settings = match Settings::load(options, app_dir, false) {
         Ok(settings) => settings,
         Err(errors) => {
@@ -93,7 +97,16 @@ fn with_app(app_dir: &Path, options: &Options, show: impl FnOnce(&Reading) -> Re
     }
 }
 
+/// The directory is wrong, not what is in it.
+fn unopened(app_dir: &Path, source: std::io::Error) -> String {
+    LoadError::Root { path: app_dir.to_owned(), source }.to_string()
+}
+
 fn check(app_dir: &Path, format: Format, deny_warnings: bool, options: &Options) -> u8 {
+    if let Err(error) = crate::plan::app_dir(app_dir) {
+        complain(&unopened(app_dir, error));
+        return 1;
+    }
     let loaded = Settings::load(options, app_dir, false);
     let default = Settings::defaults(1);
     let app_yaml = &loaded.as_ref().unwrap_or(&default).app_yaml.value;

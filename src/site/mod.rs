@@ -94,7 +94,9 @@ pub enum LoadError {
         rendered: String,
     },
     /// The application directory cannot be opened.
-    #[error("cannot open the application directory `{path}`: {source}")]
+    #[error(
+        "cannot open the application directory `{path}`: {source}; name the directory that holds app.yaml"
+    )]
     Root {
         /// As given.
         path: PathBuf,
