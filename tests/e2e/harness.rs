@@ -6,16 +6,18 @@
 //! has a time-out. A [`Proxy`] that is dropped is killed, and a process of its family that is left fails the test.
 
 pub mod client;
+pub mod fleet;
 pub mod h2c;
+pub mod load;
+pub mod namespaces;
 pub mod origin;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -84,8 +86,10 @@ impl App {
 
     /// An app.yaml of a classic app with these handlers (indented as a list at column 0).
     pub fn handlers(self, handlers: &str) -> Self {
-        let text =
-            format!("runtime: python27\napi_version: 1\nthreadsafe: true\nhandlers:\n{}\n", handlers.trim_end());
+        let text = format!(
+            "runtime: python27\napi_version: 1\nthreadsafe: true\nhandlers:\n{}\n",
+            handlers.trim_matches('\n')
+        );
         self.yaml(&text)
     }
 
@@ -95,13 +99,6 @@ impl App {
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
         std::fs::write(&path, contents).expect("a file");
         self
-    }
-
-    /// Writes a program.
-    pub fn program(self, path: &str, contents: impl AsRef<[u8]>) -> Self {
-        let app = self.file(path, contents);
-        std::fs::set_permissions(app.path().join(path), std::fs::Permissions::from_mode(0o755)).expect("mode");
-        app
     }
 
     /// A symbolic link in the application folder.
@@ -234,7 +231,7 @@ impl Finished {
     /// Fails with everything that was printed unless the exit code is `code`.
     #[track_caller]
     pub fn expect_code(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert_eq!(self.code, Some(code), "{:?}: {self:#?}", self.args);
         self
     }
 
@@ -247,7 +244,8 @@ impl Finished {
     /// Standard output as one JSON value a line.
     #[track_caller]
     pub fn json_lines(&self) -> Vec<Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:#?}"));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:#?}"));
         self.stdout.lines().map(parse).collect()
     }
 }
@@ -302,7 +300,9 @@ fn collect(stream: impl Read + Send + 'static) -> Lines {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
             let Ok(line) = line else { break };
-            kept.lock().unwrap_or_else(PoisonError::into_inner).push(String::from_utf8_lossy(&line).into_owned());
+            kept.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(String::from_utf8_lossy(&line).into_owned());
         }
     });
     lines
@@ -395,11 +395,6 @@ impl Proxy {
         self.app.path()
     }
 
-    /// A path beside the application folder.
-    pub fn beside(&self, name: &str) -> PathBuf {
-        self.app.beside(name)
-    }
-
     /// The process.
     pub fn pid(&self) -> i32 {
         self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok()).expect("it runs")
@@ -468,13 +463,15 @@ impl Proxy {
 
     /// Waits until `/readyz` says 200.
     pub fn wait_ready(&self) {
-        wait_for("it is ready", || self.try_admin("/readyz").is_some_and(|answer| answer.status == 200), || {
-            self.output()
-        });
+        wait_for(
+            "it is ready",
+            || self.try_admin("/readyz").is_some_and(|answer| answer.status == 200),
+            || self.output(),
+        );
     }
 
     /// Waits until `/status` looks as `wanted` wants it, and returns it.
-    pub fn wait_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_until(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let end = Instant::now() + DEADLINE;
         loop {
@@ -634,9 +631,4 @@ impl Drop for Proxy {
 /// Runs the binary without a folder of its own.
 pub fn run(args: &[&str]) -> Finished {
     App::new().run(args)
-}
-
-/// The exit code and both texts of any other program that a test needs.
-pub fn tool(program: &str, args: &[&str]) -> Output {
-    Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }

@@ -1,14 +1,24 @@
 //! The real binary from outside: a folder, a command, bytes in, bytes out.
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test may panic and print")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
 
 mod harness;
 
 mod admin;
+mod balance;
 mod bypass;
 mod cli;
+mod drain;
 mod files;
 mod headers;
+mod launcher;
 mod oracle;
 mod proxying;
+mod reload;
 mod routing;
+mod workers;

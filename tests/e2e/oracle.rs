@@ -149,14 +149,13 @@ fn every_vector_agrees_over_http() {
 #[test]
 fn every_vector_agrees_in_explain_and_check() {
     judge_all("explain and check", |case| {
-        let (mut compared, mut found) = verdict(case);
+        let app = case.app();
+        let (mut compared, mut found) = verdict(case, &app);
         if case.is_valid() {
-            let (more, differences) = explained(case);
-            compared += more;
-            found.extend(differences);
-            let (more, differences) = tabled(case);
-            compared += more;
-            found.extend(differences);
+            for (more, differences) in [explained(case, &app), tabled(case, &app)] {
+                compared += more;
+                found.extend(differences);
+            }
         }
         (compared, found)
     });
@@ -164,26 +163,39 @@ fn every_vector_agrees_in_explain_and_check() {
 
 fn refused_start(case: &Case) -> (usize, Vec<String>) {
     let app = case.app();
-    let done = app.run(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", "127.0.0.1:9", "."]);
+    let done =
+        app.run(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", "127.0.0.1:9", "."]);
     let named = done.stderr.contains(".yaml:");
     match done.code {
         Some(65) if named => (1, Vec::new()),
-        code => (1, vec![format!("load: wanted exit 65 and a place ({}), got {code:?}: {}", case.value["load"]["raw"], done.stderr)]),
+        code => (
+            1,
+            vec![format!(
+                "load: wanted exit 65 and a place ({}), got {code:?}: {}",
+                case.value["load"]["raw"], done.stderr
+            )],
+        ),
     }
 }
 
-fn verdict(case: &Case) -> (usize, Vec<String>) {
-    let done = case.app().run(&["check"]);
+fn verdict(case: &Case, app: &App) -> (usize, Vec<String>) {
+    let done = app.run(&["check"]);
     let wanted = i32::from(!case.is_valid());
     if done.code == Some(wanted) {
         return (1, Vec::new());
     }
-    (1, vec![format!("check: wanted exit {wanted} ({}), got {:?}: {}", case.value["load"], done.code, done.stdout)])
+    (
+        1,
+        vec![format!(
+            "check: wanted exit {wanted} ({}), got {:?}: {}",
+            case.value["load"], done.code, done.stdout
+        )],
+    )
 }
 
 /// The merged handlers, in order.
-fn tabled(case: &Case) -> (usize, Vec<String>) {
-    let done = case.app().run(&["routes", "--json"]);
+fn tabled(case: &Case, app: &App) -> (usize, Vec<String>) {
+    let done = app.run(&["routes", "--json"]);
     if done.code != Some(0) {
         return (1, vec![format!("routes: {done:?}")]);
     }
@@ -195,7 +207,11 @@ fn tabled(case: &Case) -> (usize, Vec<String>) {
     };
     let rows = |value: &Value| -> Vec<String> { value.as_array().into_iter().flatten().map(row).collect() };
     let (ours, theirs) = (rows(&ours), rows(&case.value["handlers"]));
-    if ours == theirs { (1, Vec::new()) } else { (1, vec![format!("routes: wanted {theirs:#?}, got {ours:#?}")]) }
+    if ours == theirs {
+        (1, Vec::new())
+    } else {
+        (1, vec![format!("routes: wanted {theirs:#?}, got {ours:#?}")])
+    }
 }
 
 fn over_http(case: &Case) -> (usize, Vec<String>) {
@@ -258,7 +274,11 @@ fn judge_http(case: &Case, probe: &Probe<'_>, got: &Response, reached: &[String]
     let url = probe.text("url");
     let wanted = if action == "app" { 200 } else { expect["status"].as_u64().unwrap_or(0) };
     let equal = |what: &str, got: &str, wanted: &str| {
-        if got == wanted { Ok(()) } else { Err(format!("{what} should be `{wanted}` ({expect}), is `{got}`")) }
+        if got == wanted {
+            Ok(())
+        } else {
+            Err(format!("{what} should be `{wanted}` ({expect}), is `{got}`"))
+        }
     };
     equal("status", &got.status.to_string(), &wanted.to_string())?;
     // The origin shows bytes as Latin-1.
@@ -268,7 +288,11 @@ fn judge_http(case: &Case, probe: &Probe<'_>, got: &Response, reached: &[String]
         "app" => {
             let handler = expect["handler"].as_u64().map(|index| index.to_string()).unwrap_or_default();
             equal("handler", got.header("echo-handler").unwrap_or_default(), &handler)?;
-            equal("script", got.header("echo-script").unwrap_or_default(), expect["script"].as_str().unwrap_or_default())
+            equal(
+                "script",
+                got.header("echo-script").unwrap_or_default(),
+                expect["script"].as_str().unwrap_or_default(),
+            )
         }
         "static" => {
             let file = expect["file"].as_str().unwrap_or_default();
@@ -320,21 +344,19 @@ fn location(probe: &Probe<'_>) -> String {
     format!("{to}://localhost{}{}", decoded(path), decoded(&query))
 }
 
-fn explained(case: &Case) -> (usize, Vec<String>) {
-    let app = case.app();
+fn explained(case: &Case, app: &App) -> (usize, Vec<String>) {
     let probes = case.probes();
-    let mut groups: BTreeMap<(&str, &str), Vec<&Probe<'_>>> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Vec<(&Probe<'_>, String)>> = BTreeMap::new();
     for probe in &probes {
-        groups.entry((probe.text("method"), probe.text("scheme"))).or_default().push(probe);
+        let url = probe.text("url");
+        let url =
+            if probe.text("scheme") == "https" { format!("https://localhost{url}") } else { url.to_owned() };
+        groups.entry(probe.text("method")).or_default().push((probe, url));
     }
     let mut differences = Vec::new();
-    for ((method, scheme), group) in groups {
-        let mut args = vec!["explain", "--json", "--method", method];
-        if scheme == "https" {
-            args.push("--https");
-        }
-        args.push(".");
-        args.extend(group.iter().map(|probe| probe.text("url")));
+    for (method, group) in groups {
+        let mut args = vec!["explain", "--json", "--method", method, "."];
+        args.extend(group.iter().map(|(_, url)| url.as_str()));
         let done = app.run(&args);
         if done.code != Some(0) {
             differences.push(format!("explain: {done:?}"));
@@ -345,8 +367,8 @@ fn explained(case: &Case) -> (usize, Vec<String>) {
             differences.push(format!("explain: {} lines for {} URLs", lines.len(), group.len()));
             continue;
         }
-        for (line, probe) in lines.iter().zip(group) {
-            if let Err(difference) = judge_explained(line, probe) {
+        for (line, (probe, url)) in lines.iter().zip(group) {
+            if let Err(difference) = judge_explained(line, probe, &url) {
                 differences.push(format!("explain {}: {difference}\n    {line}", probe.told()));
             }
         }
@@ -354,13 +376,13 @@ fn explained(case: &Case) -> (usize, Vec<String>) {
     (probes.len(), differences)
 }
 
-fn judge_explained(line: &Value, probe: &Probe<'_>) -> Result<(), String> {
+fn judge_explained(line: &Value, probe: &Probe<'_>, url: &str) -> Result<(), String> {
     let expect = probe.expect();
     let action = expect["action"].as_str().unwrap_or_default();
     let equal = |key: &str, wanted: &Value| {
         if &line[key] == wanted { Ok(()) } else { Err(format!("{key} should be {wanted} ({expect})")) }
     };
-    equal("url", &probe.value["url"])?;
+    equal("url", &Value::from(url))?;
     let words: &[&str] = match action {
         "app" => &["script"],
         "static" => &["static"],
@@ -382,7 +404,11 @@ fn judge_explained(line: &Value, probe: &Probe<'_>) -> Result<(), String> {
         "secure" | "redirect" => {
             let wanted = location(probe);
             let location = line["location"].as_str().unwrap_or_default();
-            if decoded(location) == wanted { Ok(()) } else { Err(format!("location should be {wanted} (decoded)")) }
+            if decoded(location) == wanted {
+                Ok(())
+            } else {
+                Err(format!("location should be {wanted} (decoded)"))
+            }
         }
         _ => Ok(()),
     }

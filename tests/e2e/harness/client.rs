@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -46,7 +46,10 @@ pub enum Framing {
 impl Response {
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// All headers of this name.
@@ -79,9 +82,9 @@ impl Response {
     pub fn seen_all(&self, name: &str) -> Vec<String> {
         let json = self.json();
         let headers = json["headers"].as_array().unwrap_or_else(|| panic!("not the origin's answer: {self}"));
-        let same = headers.iter().filter(|pair| {
-            pair[0].as_str().is_some_and(|known| known.eq_ignore_ascii_case(name))
-        });
+        let same = headers
+            .iter()
+            .filter(|pair| pair[0].as_str().is_some_and(|known| known.eq_ignore_ascii_case(name)));
         same.map(|pair| pair[1].as_str().unwrap_or_default().to_owned()).collect()
     }
 }
@@ -188,14 +191,6 @@ impl Connection {
         self.send(bytes);
     }
 
-    /// Ends our side.
-    pub fn end_writing(&self) {
-        let _ = match &self.stream {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-    }
-
     fn fill(&mut self) -> io::Result<usize> {
         let mut piece = [0; 16 * 1024];
         let count = self.stream.read(&mut piece)?;
@@ -278,6 +273,12 @@ impl Connection {
             return Err(io::Error::other(format!("not the end of a chunk: {end:?}")));
         }
         Ok((size > 0).then_some(piece))
+    }
+
+    /// Reads a head and the first chunk behind it.
+    pub fn chunk_after_head(&mut self) -> Option<Vec<u8>> {
+        self.head().ok()?;
+        self.chunk().ok()?
     }
 
     fn line(&mut self) -> io::Result<String> {

@@ -5,16 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
-use super::client::Response;
+use super::client::{Connection, Response};
 
 /// Sends one request over a connection of its own. Errors of the protocol (a refused stream, a closed
 /// connection) come back as text.
 pub fn request(address: &str, request: Request<()>, body: &[u8]) -> Result<Response, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(text)?;
     let exchange = exchange(address, request, Bytes::copy_from_slice(body));
-    runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(20), exchange).await.map_err(text)?
-    })
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), exchange).await.map_err(text)? })
 }
 
 /// `GET target` with `:authority`.
@@ -54,4 +52,46 @@ async fn exchange(address: &str, request: Request<()>, body: Bytes) -> Result<Re
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+/// Sends one request as frames made by hand, so that header fields may hold anything, and waits until the
+/// server answers its stream, gives it up or closes the connection.
+pub fn hand_made(address: &str, headers: &[(&str, &str)]) {
+    let mut block = Vec::new();
+    for (name, value) in headers {
+        // A literal field without indexing, with a new name, neither part Huffman coded (RFC 7541, 6.2.2).
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127, "longer lengths take more than one byte");
+            block.push(text.len() as u8);
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 1, &block));
+    let mut connection = Connection::open(address);
+    connection.send(bytes);
+    loop {
+        let Ok(head) = connection.exactly(9) else { return };
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        if connection.exactly(length).is_err() || [HEADERS, RST_STREAM, GOAWAY].contains(&head[3]) {
+            return;
+        }
+    }
+}
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
 }

@@ -56,7 +56,10 @@ pub struct Seen {
 impl Seen {
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -463,7 +466,8 @@ impl Visit {
             .filter_map(|pair| pair.split_once('='))
             .map(|(name, value)| (name.to_owned(), decoded(value)))
             .collect();
-        let find = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let find =
+            |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
         let status = find("status").and_then(|status| status.parse().ok()).unwrap_or(200);
         let body = find("body").unwrap_or_default().as_bytes().to_vec();
         let headers: Vec<(&str, &str)> = pairs
@@ -517,7 +521,8 @@ impl Visit {
             self.text(seen, 426, "an upgrade is needed")?;
             return Ok(true);
         }
-        let headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", "mirror")];
+        let headers =
+            [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", "mirror")];
         self.write_head(seen, 101, &headers, None)?;
         let first = std::mem::take(&mut self.buffer);
         self.link.write_all(&first)?;
