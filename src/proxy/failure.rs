@@ -104,7 +104,10 @@ pub(super) fn interrupted(
     let broken = *error.esource() == ErrorSource::Upstream
         && matches!(
             error.etype(),
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectError
+            ErrorType::ConnectionClosed
+                | ErrorType::ReadError
+                | ErrorType::WriteError
+                | ErrorType::ConnectError
         );
     // Pingora marks what a stale kept connection may have caused; asking before that is decided panics.
     error.retry.decide_reuse(client_reused);
