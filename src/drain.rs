@@ -188,8 +188,6 @@ impl Drain {
         if in_a_hurry {
             warn!(in_flight = self.exchanges(), "second interrupt: stopping at once");
             self.0.accept.send_replace(true);
-            self.enter(Stage::Stopping);
-            self.wait(|| self.0.finishers.load(Ordering::Acquire), Duration::from_secs(1)).await;
         }
         self.enter(Stage::Gone);
     }

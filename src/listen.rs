@@ -16,8 +16,23 @@ use thiserror::Error;
 /// The kernel clamps it to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
-/// `BPF_RET | BPF_K`: end with a constant.
-const BPF_RETURN: u16 = 0x06;
+/// Drops whoever begins a handshake (SYN without ACK, byte 13 of the TCP header) and lets all else through:
+/// handshakes under way finish, and connections inherit the filter without harm.
+const DROP_SYN: [SockFilter; 5] = [
+    SockFilter::new(LOAD_BYTE, 0, 0, 13),
+    SockFilter::new(AND, 0, 0, 0x12),
+    SockFilter::new(JUMP_IF_EQUAL, 0, 1, 0x02),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+];
+/// Classic BPF, by the names of `linux/filter.h`: `BPF_LD | BPF_B | BPF_ABS`.
+const LOAD_BYTE: u16 = 0x30;
+/// `BPF_ALU | BPF_AND | BPF_K`.
+const AND: u16 = 0x54;
+/// `BPF_JMP | BPF_JEQ | BPF_K`.
+const JUMP_IF_EQUAL: u16 = 0x15;
+/// `BPF_RET | BPF_K`: how many bytes of the packet to keep.
+const RETURN: u16 = 0x06;
 
 /// One bound address: a socket for each shard on TCP, one shared socket on a path.
 #[derive(Debug)]
@@ -198,11 +213,9 @@ impl Bound {
     pub fn refuse_new(&self) {
         match &self.address {
             Local::Tcp(_) => {
-                // One BPF instruction: return 0 bytes of the packet, that is, drop it.
-                let drop_all = [SockFilter::new(BPF_RETURN, 0, 0, 0)];
                 for socket in &self.sockets {
                     // Where the kernel refuses, connections in the queue are lost as with any other server.
-                    let _ = SockRef::from(socket).attach_filter(&drop_all);
+                    let _ = SockRef::from(socket).attach_filter(&DROP_SYN);
                 }
             }
             Local::Unix(path) => self.release(path),

@@ -20,13 +20,14 @@ const MOST_BYTES: usize = 512 << 10;
 /// One way to read a path otherwise; none when it changes nothing.
 type Step = fn(&[u8]) -> Option<Vec<u8>>;
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     without_dot_segments,
     merge_slashes,
     decode_again,
     undo_overlong,
     undo_short_overlong,
     decode_percent_u,
+    decode_percent_upper_u,
     backslashes,
     cut_parameters,
     cut_at_query,
@@ -154,18 +155,26 @@ fn overlong(bytes: &[u8]) -> Option<(char, usize)> {
 
 /// `%u002f`, which some servers of the nineties read; beyond 16 bits two of them are one character.
 fn decode_percent_u(path: &[u8]) -> Option<Vec<u8>> {
+    decode_utf16(path, b'u')
+}
+
+fn decode_percent_upper_u(path: &[u8]) -> Option<Vec<u8>> {
+    decode_utf16(path, b'U')
+}
+
+fn decode_utf16(path: &[u8], mark: u8) -> Option<Vec<u8>> {
     if !path.contains(&b'%') {
         return None;
     }
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((&byte, after)) = rest.split_first() {
-        let Some((code, after)) = percent_u(rest) else {
+        let Some((code, after)) = utf16(rest, mark) else {
             out.push(byte);
             rest = after;
             continue;
         };
-        let pair = percent_u(after).filter(|(low, _)| (code >> 10, low >> 10) == (0x36, 0x37));
+        let pair = utf16(after, mark).filter(|(low, _)| (code >> 10, low >> 10) == (0x36, 0x37));
         let (code, after) = match pair {
             Some((low, after)) => (0x1_0000 + ((code & 0x3ff) << 10 | low & 0x3ff), after),
             None => (code, after),
@@ -177,8 +186,8 @@ fn decode_percent_u(path: &[u8]) -> Option<Vec<u8>> {
     (out.len() != path.len()).then_some(out)
 }
 
-fn percent_u(text: &[u8]) -> Option<(u32, &[u8])> {
-    let [b'%', b'u' | b'U', digits @ ..] = text else { return None };
+fn utf16(text: &[u8], mark: u8) -> Option<(u32, &[u8])> {
+    let digits = text.strip_prefix(&[b'%', mark])?;
     let (digits, rest) = digits.split_first_chunk::<4>()?;
     let code = digits.iter().try_fold(0, |code, &digit| Some(code << 4 | char::from(digit).to_digit(16)?))?;
     Some((code, rest))
