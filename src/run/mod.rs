@@ -2,7 +2,7 @@
 //! traffic last, and the other way round at the end.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use pingora::apps::http_app::HttpServer;
 use pingora::server::RunArgs;
 use pingora::services::listening::Service;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -18,7 +19,7 @@ use crate::admin::Admin;
 use crate::appyaml::{self, Severity};
 use crate::balance::Pool;
 use crate::drain::{Drain, Latch, Patience, Signals};
-use crate::listen::BindError;
+use crate::listen::{BindError, Bound};
 use crate::plan::{self, PlanError, Planned};
 use crate::proxy::{Shared, Slots};
 use crate::reload::{self, Reloader};
@@ -31,7 +32,7 @@ use crate::worker::{self, Command, Outcome, Supervisor, Surroundings};
 
 mod server;
 
-use server::{adopt, bind, gateway, server};
+use server::{Listener, adopt, bind, gateway, server};
 
 /// Why nothing is served. Each names its exit code.
 #[derive(Debug, Error)]
@@ -74,12 +75,93 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
 
+/// What is known to be good before a port is bound.
+struct Prepared {
+    app_dir: PathBuf,
+    settings: Settings,
+    reading: Reading,
+    planned: Planned,
+    /// For the launcher's files; removed at the end.
+    private: TempDir,
+}
+
+/// What serves, and what everybody holds a share of.
+struct Parts {
+    current: Arc<Current>,
+    pool: Pool,
+    supervisor: Supervisor,
+    workers: worker::Handle,
+    reloader: Reloader,
+    has_workers: bool,
+}
+
 /// Runs the app in `app_dir` until told to stop; returns the exit code.
 ///
 /// # Errors
 /// [`StartError`]: nothing was served, and nothing is left running.
 pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, StartError> {
     let started = Instant::now();
+    let prepared = prepare(app_dir, flags, terminal)?;
+    let settings = prepared.settings.clone();
+    raise_descriptor_limit();
+    let shards = settings.threads.value.number;
+    let bound = bind(&settings.resolved_listen()?, shards, "--listen")?;
+    let admin_bound = bind(&[settings.resolved_admin()?], 1, "--admin")?;
+
+    let metrics = Arc::new(Metrics::new().map_err(|error| system("metrics")(io::Error::other(error)))?);
+    let log = start_log(&settings, &metrics);
+    count_panics(&metrics);
+    tell(&settings, &prepared.reading, &prepared.planned);
+    // Held to the end: the running workers use the files in it.
+    let (parts, _private) = build(prepared, flags, terminal, &metrics, &log)?;
+
+    let addresses = [&bound, &admin_bound].map(|list| addresses(list));
+    let listeners = (0..shards).map(|shard| hand_over(&bound, shard)).collect::<Result<Vec<_>, _>>()?;
+    let admin_listeners = hand_over(&admin_bound, 0)?;
+    let drain = Drain::new(bound);
+    let control = control(&drain, parts.supervisor, parts.reloader, &settings)?;
+    let shared = Arc::new(Shared {
+        current: Arc::clone(&parts.current),
+        pool: parts.pool.clone(),
+        drain: drain.clone(),
+        metrics: Arc::clone(&metrics),
+        log: log.clone(),
+        has_workers: parts.has_workers,
+        slots: Slots::default(),
+    });
+    let mut server = server();
+    for (shard, listeners) in listeners.into_iter().enumerate() {
+        let service = gateway(&server, &shared, shard, &settings);
+        server.add_service(drain.hold(adopt(service, listeners)));
+    }
+    let admin = HttpServer::new_app(Admin {
+        current: parts.current,
+        pool: parts.pool,
+        workers: parts.workers,
+        has_workers: parts.has_workers,
+        metrics: Arc::clone(&metrics),
+        stage: drain.stage(),
+        started,
+    });
+    server.add_service(adopt(Service::new("admin".to_owned(), admin), admin_listeners));
+    for address in &addresses[0] {
+        info!(%address, threads = shards, "listening");
+    }
+    for address in &addresses[1] {
+        info!(%address, "admin listening");
+    }
+
+    server.run(RunArgs { shutdown_signal: Box::new(drain.clone()) });
+    // The control thread ends with the last stage; its result was logged there.
+    let _ = control.join();
+    metrics.lifecycle("stopped");
+    let code = drain.exit_code();
+    info!(code, "stopped");
+    log.flush(Duration::from_secs(1));
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+fn prepare(app_dir: &Path, flags: &Options, terminal: bool) -> Result<Prepared, StartError> {
     let app_dir =
         plan::app_dir(app_dir).map_err(|source| LoadError::Root { path: app_dir.to_owned(), source })?;
     let settings = Settings::load(flags, &app_dir, terminal)?;
@@ -92,97 +174,49 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     let private =
         tempfile::Builder::new().prefix("compat-proxy-").tempdir().map_err(system("a private directory"))?;
     let planned = plan::make(&settings, app, &app_dir, private.path())?;
-    raise_descriptor_limit();
-    let shards = settings.threads.value.number;
-    let bound = bind(&settings.resolved_listen()?, shards, "--listen")?;
-    let admin_bound = bind(&[settings.resolved_admin()?], 1, "--admin")?;
+    Ok(Prepared { app_dir, settings, reading, planned, private })
+}
 
-    let metrics = Arc::new(Metrics::new().map_err(|error| system("metrics")(io::Error::other(error)))?);
-    let log = start_log(&settings, &metrics);
-    count_panics(&metrics);
-    tell(&settings, &reading, &planned);
-    let slots = planned.plan.slots();
-    let has_workers = !matches!(planned.plan.command, Command::None);
-    let pool = Pool::new(reload::limits(&settings, slots), Arc::clone(&metrics));
+fn build(
+    prepared: Prepared,
+    flags: &Options,
+    terminal: bool,
+    metrics: &Arc<Metrics>,
+    log: &Log,
+) -> Result<(Parts, TempDir), StartError> {
+    let Prepared { app_dir, settings, reading, planned, private } = prepared;
+    let plan = planned.plan;
+    let has_workers = !matches!(plan.command, Command::None);
+    let pool = Pool::new(reload::limits(&settings, plan.slots()), Arc::clone(metrics));
     let sight = reading.sight.clone();
-    let site = Site::build(reading, &app_dir, &settings, &metrics, 1)?;
-    let current = Arc::new(Current::new(site));
-    let (supervisor, workers) = worker::supervisor(
-        planned.plan.clone(),
-        pool.clone(),
-        Arc::clone(&metrics),
-        surroundings(&log, private.path()),
-    )
-    .map_err(system("a private directory for the workers' sockets"))?;
-    let addresses: Vec<String> = bound.iter().map(|bound| bound.address().to_string()).collect();
-    let mut hand_over = Vec::new();
-    for shard in 0..shards {
-        let own = bound.iter().map(|bound| Ok((bound.address().clone(), bound.hand_over(shard)?)));
-        hand_over
-            .push(own.collect::<io::Result<Vec<_>>>().map_err(system("a descriptor for each listener"))?);
-    }
-    let drain = Drain::new(bound);
+    let current = Arc::new(Current::new(Site::build(reading, &app_dir, &settings, metrics, 1)?));
+    let surroundings = surroundings(log, private.path());
+    let (supervisor, workers) =
+        worker::supervisor(plan.clone(), pool.clone(), Arc::clone(metrics), surroundings)
+            .map_err(system("a private directory for the workers' sockets"))?;
     let reloader = Reloader {
         app_dir,
         private: private.path().to_owned(),
         flags: flags.clone(),
         terminal,
-        settings: settings.clone(),
-        plan: planned.plan,
+        settings,
+        plan,
         current: Arc::clone(&current),
         pool: pool.clone(),
         workers: workers.clone(),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(metrics),
         sight,
     };
-    let control = control(&drain, supervisor, reloader, &settings)?;
+    Ok((Parts { current, pool, supervisor, workers, reloader, has_workers }, private))
+}
 
-    let shared = Arc::new(Shared {
-        current: Arc::clone(&current),
-        pool: pool.clone(),
-        drain: drain.clone(),
-        metrics: Arc::clone(&metrics),
-        log: log.clone(),
-        has_workers,
-        slots: Slots::default(),
-    });
-    let mut server = server();
-    for (shard, listeners) in hand_over.into_iter().enumerate() {
-        let service = gateway(&server, &shared, shard, &settings);
-        server.add_service(drain.hold(adopt(service, listeners)));
-    }
-    let admin = Admin {
-        current,
-        pool,
-        workers,
-        has_workers,
-        metrics: Arc::clone(&metrics),
-        stage: drain.stage(),
-        started,
-    };
-    let admin_address = admin_bound.iter().map(|bound| bound.address().to_string()).collect::<String>();
-    let mut own = Vec::new();
-    for bound in &admin_bound {
-        own.push((
-            bound.address().clone(),
-            bound.hand_over(0).map_err(system("a descriptor for the admin listener"))?,
-        ));
-    }
-    server.add_service(adopt(Service::new("admin".to_owned(), HttpServer::new_app(admin)), own));
-    for address in &addresses {
-        info!(address = %address, threads = shards, "listening");
-    }
-    info!(address = %admin_address, "admin listening");
+fn addresses(bound: &[Bound]) -> Vec<String> {
+    bound.iter().map(|bound| bound.address().to_string()).collect()
+}
 
-    server.run(RunArgs { shutdown_signal: Box::new(drain.clone()) });
-    // The control thread ends with the last stage; its result was logged there.
-    let _ = control.join();
-    metrics.lifecycle("stopped");
-    let code = drain.exit_code();
-    info!(code, "stopped");
-    log.flush(Duration::from_secs(1));
-    drop(admin_bound);
-    Ok(u8::try_from(code).unwrap_or(1))
+fn hand_over(bound: &[Bound], shard: usize) -> Result<Vec<Listener>, StartError> {
+    let one = |bound: &Bound| Ok((bound.address().clone(), bound.hand_over(shard)?));
+    bound.iter().map(one).collect::<io::Result<_>>().map_err(system("a descriptor for each listener"))
 }
 
 /// One thread for what must live as long as the process: signals and the drain, the supervisor (the kernel ends

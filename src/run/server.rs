@@ -65,7 +65,8 @@ pub(super) fn bind(
         .collect()
 }
 
-type Listener = (Local, (String, RawFd));
+/// Where it is bound, the name pingora will look for, and the descriptor.
+pub(super) type Listener = (Local, (String, RawFd));
 
 /// Puts sockets we bound into pingora's table under the names the service will look for.
 pub(super) fn adopt<A: Send + Sync + 'static>(service: Service<A>, listeners: Vec<Listener>) -> Adopted<A> {
