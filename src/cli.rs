@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::appyaml::{self, Problem, Severity};
 use crate::explain;
+use crate::plan;
 use crate::run;
 use crate::settings::{self, Cli, Command, Format, Options, Resolved, Settings};
 use crate::site::{self, LoadError, Reading};
@@ -69,7 +70,7 @@ fn serve(app_dir: &Path, options: &Options) -> u8 {
 
 /// Reads and compiles the app, then prints what `show` makes of it.
 fn with_app(app_dir: &Path, options: &Options, show: impl FnOnce(&Reading) -> Result<String, String>) -> u8 {
-    if let Err(error) = crate::plan::app_dir(app_dir) {
+    if let Err(error) = plan::app_dir(app_dir) {
         complain(&unopened(app_dir, error));
         return 65;
     }
@@ -103,7 +104,7 @@ fn unopened(app_dir: &Path, source: std::io::Error) -> String {
 }
 
 fn check(app_dir: &Path, format: Format, deny_warnings: bool, options: &Options) -> u8 {
-    if let Err(error) = crate::plan::app_dir(app_dir) {
+    if let Err(error) = plan::app_dir(app_dir) {
         complain(&unopened(app_dir, error));
         return 1;
     }
@@ -112,7 +113,11 @@ fn check(app_dir: &Path, format: Format, deny_warnings: bool, options: &Options)
     let app_yaml = &loaded.as_ref().unwrap_or(&default).app_yaml.value;
     let mut reading = site::read(app_dir, app_yaml);
     if let (Some(app), Ok(settings)) = (&reading.app, &loaded) {
-        reading.problems.extend(site::cautions(app, settings));
+        let mut more = site::cautions(app, settings);
+        if let Some(place) = plan::place_of_runtime(&reading.texts) {
+            more.extend(plan::survey(settings, app, app_dir, &place));
+        }
+        reading.problems.extend(more);
     }
     let faults = loaded.as_ref().err().map(|errors| errors.0.as_slice()).unwrap_or_default();
     match format {

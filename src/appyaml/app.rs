@@ -31,6 +31,7 @@ pub(super) struct Draft {
     warmup: bool,
     max_concurrent_requests: Option<NonZeroU32>,
     max_pending_latency: Option<Duration>,
+    basic_scaling: bool,
     error_handlers: Vec<ErrorHandler>,
 }
 
@@ -68,6 +69,7 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Draft {
         max_pending_latency: scaling
             .and_then(|node| node.text_at("max_pending_latency"))
             .and_then(|text| expiration::latency(text.trim_end())),
+        basic_scaling: node.get("basic_scaling").is_some(),
         error_handlers: error_handlers(node, findings),
         part,
     };
@@ -250,6 +252,7 @@ impl Draft {
             max_concurrent_requests: self.max_concurrent_requests,
             max_pending_latency: self.max_pending_latency,
             manual_instances: self.part.instances.and_then(NonZeroU32::new),
+            basic_scaling: self.basic_scaling,
             error_handlers: self.error_handlers,
             sources,
         })

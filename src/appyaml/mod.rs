@@ -85,6 +85,8 @@ pub struct App {
     pub max_pending_latency: Option<Duration>,
     /// `manual_scaling.instances`.
     pub manual_instances: Option<NonZeroU32>,
+    /// `basic_scaling` is there.
+    pub basic_scaling: bool,
     /// `error_handlers`, first of each code.
     pub error_handlers: Vec<ErrorHandler>,
     /// `vm: true`, `env: flex` or `runtime: vm`: the old flexible runtime.

@@ -1,8 +1,12 @@
 //! The variables App Engine sets for an app, old names and new (spec section j, step 12), after the app's own
 //! `env_variables`: what the platform says wins over what the file says.
 
-use crate::appyaml::{App, Era};
+use crate::appyaml::{App, Era, Target};
 use crate::settings::Settings;
+use crate::worker::Request;
+
+/// Where App Engine's own requests to an instance came from.
+const OWN_ADDRESS: &str = "0.1.0.3";
 
 /// Every variable of one worker but those that differ from worker to worker.
 pub(super) fn variables(app: &App, settings: &Settings) -> Vec<(String, String)> {
@@ -57,10 +61,56 @@ pub(super) fn variables(app: &App, settings: &Settings) -> Vec<(String, String)>
     all
 }
 
-/// What a request that the proxy itself makes to a worker carries.
-pub(super) fn own_headers() -> Vec<(String, String)> {
-    vec![
-        ("X-AppEngine-Country".to_owned(), "ZZ".to_owned()),
-        ("X-AppEngine-Https".to_owned(), "off".to_owned()),
+/// A request that the proxy itself makes to a worker, as App Engine made it: from [`OWN_ADDRESS`], past the login
+/// rule, to the script of the first handler that has one for this path (spec section h).
+pub(super) fn own_request(app: &App, target: &str) -> Request {
+    let path = target.split('?').next().unwrap_or_default();
+    let mut headers: Vec<(String, String)> = [
+        ("X-AppEngine-Country", "ZZ"),
+        ("X-AppEngine-Https", "off"),
+        ("X-AppEngine-User-IP", OWN_ADDRESS),
+        ("X-AppEngine-Remote-Addr", OWN_ADDRESS),
+        ("X-AppEngine-Auth-Domain", "gmail.com"),
+        ("X-AppEngine-User-Is-Admin", "0"),
+        ("X-Forwarded-For", OWN_ADDRESS),
+        ("X-Forwarded-Proto", "http"),
     ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let answering = app.handlers.iter().enumerate().find_map(|(index, handler)| {
+        let Target::Script { script } = &handler.target else { return None };
+        let groups = handler.url.full_match(path).ok()??;
+        Some((index, script.expand(&groups).ok()?.into_owned()))
+    });
+    if let Some((index, script)) = answering {
+        headers.push(("X-Compat-Script".to_owned(), script));
+        headers.push(("X-Compat-Handler".to_owned(), index.to_string()));
+    }
+    Request { path: target.to_owned(), headers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(yaml: &str, path: &str) -> (Option<String>, Option<String>) {
+        let mut read = |_: &std::path::Path| Ok(yaml.as_bytes().to_vec());
+        let app = crate::appyaml::load(std::path::Path::new("app.yaml"), &mut read).app.unwrap();
+        let request = own_request(&app, path);
+        let value = |name: &str| {
+            request.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone())
+        };
+        assert_eq!(value("X-AppEngine-User-IP").as_deref(), Some("0.1.0.3"));
+        (value("X-Compat-Handler"), value("X-Compat-Script"))
+    }
+
+    #[test]
+    fn an_own_request_goes_to_the_script_its_path_has_past_files_and_the_login_rule() {
+        let yaml = "runtime: python27\nhandlers:\n- url: /_ah\n  static_dir: s\n- url: /_ah/(warmup)\n  \
+                    script: \\1.app\n  login: admin\n- url: /.*\n  script: main.app\n";
+        let of = |index: &str, script: &str| (Some(index.to_owned()), Some(script.to_owned()));
+        assert_eq!(said(yaml, "/_ah/warmup"), of("1", "warmup.app"));
+        assert_eq!(said(yaml, "/_ah/start?x=/_ah/warmup"), of("2", "main.app"));
+        assert_eq!(said("runtime: python39\n", "/_ah/start"), (None, None));
+    }
 }

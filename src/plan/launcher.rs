@@ -14,6 +14,8 @@ use crate::settings::Settings;
 
 /// How the launcher is called in messages.
 pub(super) const NAME: &str = "the built-in Python launcher";
+/// What a modern app without `script:` runs, and what `script: auto` means.
+pub(super) const DEFAULT: &str = "main:app";
 const SOURCE: &str = include_str!("../worker/launcher.py");
 /// Where an app's own interpreter is looked for, beneath its directory.
 const VIRTUAL_ENVIRONMENTS: [&str; 3] = [".venv", "venv", "env"];
@@ -70,14 +72,7 @@ pub(super) fn prepare(
     private: &Path,
 ) -> Result<Launch, LauncherError> {
     let interpreter = choose(settings.python.value.as_deref(), app, app_dir)?;
-    let mut notes = Vec::new();
-    if app.era == Era::Classic && !interpreter.version.starts_with("2.") {
-        notes.push(format!(
-            "runtime `{}` was Python 2.7; no Python 2.7 is installed, so the app runs on Python {}: \
-             install python2.7 or name it with --python if it needs it",
-            app.runtime, interpreter.version
-        ));
-    }
+    let notes = remark(app, &interpreter).into_iter().collect();
     let launcher = private.join("launcher.py");
     std::fs::write(&launcher, SOURCE)?;
     let content = serde_json::to_vec_pretty(&table(settings, app, app_dir)).map_err(io::Error::from)?;
@@ -93,6 +88,22 @@ pub(super) fn prepare(
     Ok(Launch { words, interpreter, notes })
 }
 
+/// What is worth knowing of the choice.
+pub(super) fn remark(app: &App, interpreter: &Interpreter) -> Option<String> {
+    let other = app.era == Era::Classic && !interpreter.version.starts_with("2.");
+    other.then(|| {
+        format!(
+            "runtime `{}` was Python 2.7; the app runs on Python {}: install python2.7 or name it with --python if it needs it",
+            app.runtime, interpreter.version
+        )
+    })
+}
+
+/// The application of requests that no handler names one for.
+pub(super) fn default(app: &App) -> Option<&'static str> {
+    (app.era == Era::Modern).then_some(DEFAULT)
+}
+
 fn table(settings: &Settings, app: &App, app_dir: &Path) -> serde_json::Value {
     let scripts = app.handlers.iter().enumerate().filter_map(|(index, handler)| match &handler.target {
         Target::Script { script } => {
@@ -104,7 +115,7 @@ fn table(settings: &Settings, app: &App, app_dir: &Path) -> serde_json::Value {
         "app_dir": app_dir,
         "runtime": app.runtime,
         "handlers": scripts.collect::<Vec<_>>(),
-        "default": (app.era == Era::Modern).then_some("main:app"),
+        "default": default(app),
         "threads": settings.concurrency.value,
         "server": "auto",
         "env": app.env_variables,
@@ -146,6 +157,7 @@ fn try_program(program: &Path, app_dir: &Path) -> Option<Interpreter> {
     let program = if program.components().count() > 1 { app_dir.join(program) } else { program.to_owned() };
     let output = Command::new(&program)
         .args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+        .current_dir(app_dir)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()

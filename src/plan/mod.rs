@@ -6,10 +6,12 @@
 //! 4. For Python, the built-in launcher (`launcher`).
 //! 5. Nothing, when only files are served.
 //!
-//! Starts nothing itself; that is `worker`'s.
+//! `survey` tells `check` what the launcher would do. Starts nothing itself; that is `worker`'s.
 
+mod bundled;
 mod environment;
 mod launcher;
+mod survey;
 
 use std::path::{Path, PathBuf};
 
@@ -17,9 +19,10 @@ use thiserror::Error;
 
 use crate::appyaml::{App, Era, Login, Target};
 use crate::settings::{Endpoint, Settings};
-use crate::worker::{Check, Command, CommandError, Plan, Request, Template, Upstream};
+use crate::worker::{Check, Command, CommandError, Plan, Template, Upstream};
 
 pub use launcher::{Interpreter, LauncherError};
+pub use survey::{place_of_runtime, survey};
 
 /// Why there is no plan. All of these are the operator's to mend: exit code 78.
 #[derive(Debug, Error)]
@@ -62,13 +65,14 @@ pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> R
     let mut notes = Vec::new();
     let (command, how) = command(settings, app, app_dir, private, &mut notes)?;
     let wraps = matches!(command, Command::Wrap(_));
-    let launched = wraps && how.starts_with(launcher::NAME);
+    let resident = wraps && (app.manual_instances.is_some() || app.basic_scaling);
     let plan = Plan {
         command,
         workers: settings.workers.value.number,
         app_dir: app_dir.to_owned(),
         env: if wraps { environment::variables(app, settings) } else { Vec::new() },
-        checks: checks(settings, app, launched),
+        checks: checks(settings, app, wraps, resident),
+        stop: resident.then(|| environment::own_request(app, "/_ah/stop")),
         start_timeout: settings.start_timeout.value,
         stop_timeout: settings.stop_timeout.value,
         drain_timeout: settings.grace_period.value,
@@ -79,6 +83,36 @@ pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> R
     Ok(Planned { plan, how, notes })
 }
 
+/// The way an app is started: the list at the top, in its order.
+enum Way<'a> {
+    Attach,
+    Told(&'a str),
+    Entrypoint(&'a str),
+    Nothing,
+    Launcher,
+    Unknown,
+}
+
+fn way<'a>(settings: &'a Settings, app: &'a App, app_dir: &Path) -> Way<'a> {
+    if settings.is_attached() {
+        return Way::Attach;
+    }
+    if let Some(text) = &settings.upstream_cmd.value {
+        return Way::Told(text);
+    }
+    let scripts = wants_app(app);
+    if let Some(text) = &app.entrypoint
+        && (scripts || app.era == Era::Modern)
+    {
+        return Way::Entrypoint(text);
+    }
+    let has_main = app_dir.join("main.py").is_file();
+    if !scripts && !(app.era == Era::Modern && (has_main || app.handlers.is_empty())) {
+        return Way::Nothing;
+    }
+    if app.runtime.starts_with("python") || app.vm { Way::Launcher } else { Way::Unknown }
+}
+
 fn command(
     settings: &Settings,
     app: &App,
@@ -86,35 +120,26 @@ fn command(
     private: &Path,
     notes: &mut Vec<String>,
 ) -> Result<(Command, String), PlanError> {
-    if settings.is_attached() {
-        let upstreams = settings.upstream.value.iter().map(|endpoint| match endpoint {
-            Endpoint::Tcp { .. } => Upstream::Host(endpoint.to_string()),
-            Endpoint::Unix(path) => Upstream::Unix(path.clone()),
-        });
-        return Ok((Command::Attach(upstreams.collect()), "attached to running upstreams".to_owned()));
+    match way(settings, app, app_dir) {
+        Way::Attach => {
+            let upstreams = settings.upstream.value.iter().map(|endpoint| match endpoint {
+                Endpoint::Tcp { .. } => Upstream::Host(endpoint.to_string()),
+                Endpoint::Unix(path) => Upstream::Unix(path.clone()),
+            });
+            Ok((Command::Attach(upstreams.collect()), "attached to running upstreams".to_owned()))
+        }
+        Way::Told(text) => wrap("--upstream-cmd", Template::parse(text), app_dir, text),
+        Way::Entrypoint(text) => wrap("entrypoint in app.yaml", Template::entrypoint(text), app_dir, text),
+        Way::Nothing => Ok((Command::None, "no worker: only static files are served".to_owned())),
+        Way::Unknown => Err(PlanError::NoCommand(app.runtime.clone())),
+        Way::Launcher => {
+            let launch = launcher::prepare(settings, app, app_dir, private)?;
+            notes.extend(launch.notes);
+            let words = Template::from_words(&launch.words)
+                .map_err(|source| PlanError::Command { option: "--python", source })?;
+            Ok((Command::Wrap(words), format!("{} with {}", launcher::NAME, launch.interpreter)))
+        }
     }
-    if let Some(text) = &settings.upstream_cmd.value {
-        return wrap("--upstream-cmd", Template::parse(text), app_dir, text);
-    }
-    let scripts = wants_app(app);
-    if let Some(text) = &app.entrypoint
-        && (scripts || app.era == Era::Modern)
-    {
-        return wrap("entrypoint in app.yaml", Template::entrypoint(text), app_dir, text);
-    }
-    let python = app.runtime.starts_with("python") || app.vm;
-    let has_main = app_dir.join("main.py").is_file();
-    if !scripts && !(app.era == Era::Modern && (has_main || app.handlers.is_empty())) {
-        return Ok((Command::None, "no worker: only static files are served".to_owned()));
-    }
-    if !python {
-        return Err(PlanError::NoCommand(app.runtime.clone()));
-    }
-    let launch = launcher::prepare(settings, app, app_dir, private)?;
-    notes.extend(launch.notes);
-    let words = Template::from_words(&launch.words)
-        .map_err(|source| PlanError::Command { option: "--python", source })?;
-    Ok((Command::Wrap(words), format!("{} with {}", launcher::NAME, launch.interpreter)))
 }
 
 fn wrap(
@@ -136,14 +161,19 @@ fn wants_app(app: &App) -> bool {
         .any(|handler| handler.login == Login::Optional && matches!(handler.target, Target::Script { .. }))
 }
 
-/// What a worker must answer before it gets requests. App Engine's own requests go to workers of ours only.
-fn checks(settings: &Settings, app: &App, launched: bool) -> Vec<Check> {
-    let ours = |path: &str| Request { path: path.to_owned(), headers: environment::own_headers() };
+/// What a worker must answer before it gets requests. App Engine's own requests go to processes of ours, whoever
+/// wrote their command: `/_ah/start` (and `/_ah/stop`) where App Engine sent them, to manually and basically scaled
+/// apps; under automatic scaling a catch-all handler may answer anything there.
+fn checks(settings: &Settings, app: &App, wraps: bool, resident: bool) -> Vec<Check> {
+    let ours = |path: &str| environment::own_request(app, path);
     let mut checks = match &settings.health_path.value {
         Some(path) => vec![Check::Health(ours(path))],
         None => vec![Check::Connect],
     };
-    if launched && app.warmup {
+    if resident {
+        checks.push(Check::Start(ours("/_ah/start")));
+    }
+    if wraps && app.warmup {
         checks.push(Check::Warmup(ours("/_ah/warmup")));
     }
     checks

@@ -151,6 +151,7 @@ impl Crew {
                 }
                 self.ended(id, how);
             }
+            What::Dismissed => self.terminate(id),
             What::Worn(why) => self.wear(id, why),
             What::Slot(event) => self.feed(id, event),
         }
@@ -241,8 +242,7 @@ impl Crew {
             Order::Terminate | Order::Kill => {
                 let Some(group) = pid else { return self.feed(id, Event::Exited { hope: true }) };
                 if order == Order::Terminate {
-                    process::signal_group(group, Signal::TERM);
-                    return self.later(id, plan.stop_timeout, Event::StopTimedOut);
+                    return self.dismiss(id);
                 }
                 if let Some(live) = &mut post.live {
                     live.killed = true;

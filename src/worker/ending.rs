@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::crew::Crew;
-use super::post::{Post, What};
+use super::post::{Dismissal, Post, What};
+use super::probe;
 use super::process::{self, Exit};
 use super::slot::{Event, State};
 use super::{Command, Outcome, stray};
@@ -81,6 +82,41 @@ impl Crew {
         if let Some(place) = &live.place {
             self.places.release(place);
         }
+    }
+
+    /// Asks a worker to end: App Engine's `/_ah/stop` first, once, if it has served; then SIGTERM. SIGKILL follows when
+    /// the time for both is over.
+    pub(super) fn dismiss(&mut self, id: u64) {
+        let Some(post) = self.posts.get_mut(&id) else { return };
+        let (plan, worker) = (Arc::clone(&post.plan), post.worker);
+        self.later(id, plan.stop_timeout, Event::StopTimedOut);
+        let Some(post) = self.posts.get_mut(&id) else { return };
+        let Some(live) = &mut post.live else { return };
+        let (Some(request), Some(seat), Dismissal::Unasked) = (&plan.stop, &live.seat, live.dismissed) else {
+            // While it is being asked, its SIGTERM is on its way.
+            if live.dismissed != Dismissal::Asked {
+                self.terminate(id);
+            }
+            return;
+        };
+        live.dismissed = Dismissal::Asked;
+        let (request, address, limit) = (request.clone(), seat.address.clone(), plan.last_words());
+        self.task(id, async move {
+            if let Err(error) = probe::tell(&address, &request, limit).await {
+                warn!(worker, %error, path = request.path, "worker did not answer that it is to stop");
+            }
+            What::Dismissed
+        });
+    }
+
+    /// SIGTERM.
+    pub(super) fn terminate(&mut self, id: u64) {
+        let Some(post) = self.posts.get_mut(&id) else { return };
+        let Some((live, group)) = post.live.as_mut().and_then(|live| live.pid.map(|pid| (live, pid))) else {
+            return;
+        };
+        live.dismissed = Dismissal::Over;
+        process::signal_group(group, Signal::TERM);
     }
 
     fn is_attached(&self, id: u64) -> bool {

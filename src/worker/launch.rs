@@ -13,7 +13,7 @@ use crate::balance::{Address, Seat};
 use super::command::Template;
 use super::crew::Crew;
 use super::output::Stream;
-use super::post::{Live, News, Role, What, Why, spread, spread_time};
+use super::post::{Dismissal, Live, News, Role, What, Why, spread, spread_time};
 use super::probe::{self, Check, Upstream};
 use super::slot::{Event, State};
 use super::{Command, Plan, process, stray};
@@ -93,6 +93,7 @@ impl Crew {
             began: Instant::now(),
             started_at: SystemTime::now(),
             max_rss: plan.max_rss.map(spread),
+            dismissed: Dismissal::Unasked,
             killed: false,
         });
         self.task(id, async move { What::Ended(child.wait().await.map_err(|error| error.to_string())) });
@@ -118,6 +119,7 @@ impl Crew {
             began: Instant::now(),
             started_at: SystemTime::now(),
             max_rss: None,
+            dismissed: Dismissal::Unasked,
             killed: false,
         });
         let checks = plan.checks.clone();

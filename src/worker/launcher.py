@@ -323,8 +323,10 @@ class Server(ThreadingMixIn, TCPServer):
                "wsgi.input_terminated": True, "SCRIPT_NAME": "", "SERVER_NAME": ""}
     handle_error = lambda *_: None  # logged where it arose; the connection is cut, so nobody takes half for whole
     def run(self, app):
-        self.app, (hear, ring), ready = app, os.pipe(), []
-        signal.signal(signal.SIGTERM, lambda *_: os.write(ring, b"."))
+        self.app, (hear, ring), ready = app, socket.socketpair(), []
+        ring.setblocking(False)
+        signal.set_wakeup_fd(ring.fileno())  # whichever thread the signal meets: a handler runs in this one alone
+        signal.signal(signal.SIGTERM, lambda *_: None)
         self.server_activate()
         while hear not in ready:
             try:
@@ -332,7 +334,7 @@ class Server(ThreadingMixIn, TCPServer):
                 self in ready and self.handle_request()
             except select.error:  # Python 2: the signal itself
                 pass
-        self.stopping = True
+        self.stopping, _ = True, signal.signal(signal.SIGTERM, signal.SIG_IGN)  # said twice, it would end us halfway
         self.server_close()
         while self.busy:
             time.sleep(0.01)

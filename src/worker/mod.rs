@@ -50,6 +50,9 @@ pub use slot::State;
 pub use status::{Handle, WorkerStatus};
 pub use supervisor::{Supervisor, supervisor};
 
+/// App Engine gave an instance 30 s for `/_ah/stop`.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
 /// What the workers must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -63,9 +66,12 @@ pub struct Plan {
     pub env: Vec<(String, String)>,
     /// What a worker must answer, in this order, before it is given requests. Empty is as [`Check::Connect`].
     pub checks: Vec<Check>,
+    /// Asked of a worker that has served, before its SIGTERM: App Engine's `/_ah/stop`. It has half the stop timeout for the
+    /// answer, 30 s at most.
+    pub stop: Option<Request>,
     /// A worker not ready by then is killed and tried again.
     pub start_timeout: Duration,
-    /// From SIGTERM to SIGKILL.
+    /// From SIGTERM to SIGKILL, the answer to [`Plan::stop`] included.
     pub stop_timeout: Duration,
     /// How long a worker that is replaced may finish what it holds before its SIGTERM.
     pub drain_timeout: Duration,
@@ -73,7 +79,7 @@ pub struct Plan {
     pub max_requests: Option<u64>,
     /// Replace a worker at about this age.
     pub max_lifetime: Option<Duration>,
-    /// Replace a worker whose resident memory, in bytes, passes about this. Its process counts, not that one's children.
+    /// Replace a worker whose resident memory, in bytes, passes about this: its process and that one's descendants.
     pub max_rss: Option<u64>,
 }
 
@@ -86,6 +92,11 @@ impl Plan {
             Command::Attach(upstreams) => upstreams.len(),
             Command::None => 0,
         }
+    }
+
+    /// How long a worker may take over its last request: what is left of the stop timeout is for its SIGTERM.
+    fn last_words(&self) -> Duration {
+        LAST_WORDS.min(self.stop_timeout / 2)
     }
 
     /// Whether the command's program is there: asked once at load, so that a wrong name is a clear error at once.

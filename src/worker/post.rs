@@ -70,10 +70,21 @@ pub(super) enum What {
     Silent(super::probe::Failure),
     /// The process ended, or the upstream was lost.
     Ended(Result<std::process::ExitStatus, String>),
+    /// It was asked to stop, and has answered or had its time.
+    Dismissed,
     /// It should be replaced.
     Worn(Why),
     /// Straight to the table.
     Slot(slot::Event),
+}
+
+/// How far App Engine's `/_ah/stop` has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dismissal {
+    #[default]
+    Unasked,
+    Asked,
+    Over,
 }
 
 /// A worker. Dropping it ends the tasks that look after it.
@@ -108,6 +119,8 @@ pub(super) struct Live {
     pub(super) started_at: SystemTime,
     /// Resident memory above which it is replaced.
     pub(super) max_rss: Option<u64>,
+    /// It was asked to stop: its SIGTERM follows.
+    pub(super) dismissed: Dismissal,
     /// We have sent SIGKILL: the signal is no surprise.
     pub(super) killed: bool,
 }

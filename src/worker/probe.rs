@@ -134,6 +134,11 @@ pub(super) async fn until_ready(address: &Address, checks: &[Check], limit: Dura
     Ok(())
 }
 
+/// Asks something of which any answer is fine.
+pub(super) async fn tell(address: &Address, request: &Request, limit: Duration) -> io::Result<()> {
+    within(Instant::now() + limit, ask(address, Some(request))).await.map(drop)
+}
+
 /// One look at an attached upstream: the first of its addresses that passes.
 pub(super) async fn look(upstream: &Upstream, checks: &[Check]) -> io::Result<Address> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{upstream}` has no address"));
@@ -209,6 +214,8 @@ async fn exchange(
     let mut head = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: compat-proxy\r\nConnection: close\r\n"
     );
+    // Every request has one of its own: the launcher's callbacks and logs go by it.
+    head.push_str(&format!("X-Cloud-Trace-Context: {:032x}/{}\r\n", fastrand::u128(..), fastrand::u64(..)));
     head.extend(headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;

@@ -177,7 +177,9 @@ fn a_directory_that_cannot_be_read_is_told() {
 
 #[test]
 fn check_is_clean_warns_and_fails_with_the_right_code() {
-    let clean = App::new().yaml("runtime: python312\nhandlers:\n- url: /.*\n  script: auto\n");
+    let clean = App::new()
+        .yaml("runtime: python312\nhandlers:\n- url: /.*\n  script: auto\n")
+        .file("main.py", "app = None\n");
     let done = clean.run(&["check"]).expect_code(0);
     assert!(done.stdout.contains("ok: 1 handler, 0 warnings"), "{done:#?}");
     clean.run(&["check", "--deny-warnings"]).expect_code(0);

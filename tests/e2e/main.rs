@@ -15,6 +15,7 @@ mod bypass;
 mod cli;
 mod drain;
 mod files;
+mod frameworks;
 mod headers;
 mod launcher;
 mod oracle;

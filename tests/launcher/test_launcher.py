@@ -634,6 +634,14 @@ class BuiltIn(object):
     def test_a_body_longer_than_its_length_is_cut(self):
         self.assertEqual(self.worker.ask("/long")[2], b"too")
 
+    def test_sigterm_said_again_and_again_still_ends_it_with_0(self):
+        worker = Worker(self.python, self.server, {"main.py": APP}).ready()
+        worker.terminate()
+        until(lambda: not worker.accepts_still(), "the launcher is told")
+        while worker.process.poll() is None:
+            worker.process.send_signal(signal.SIGTERM)
+        self.assertEqual(worker.stop(), 0)
+
     def test_a_line_break_cannot_be_put_into_a_header(self):
         status, headers, _ = self.worker.ask("/inject")
         self.assertEqual(status, 500)

@@ -44,6 +44,7 @@ fn wrap(words: &[&str]) -> Plan {
         app_dir: "/".into(),
         env: Vec::new(),
         checks: Vec::new(),
+        stop: None,
         start_timeout: Duration::from_secs(20),
         stop_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(10),
