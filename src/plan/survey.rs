@@ -21,7 +21,8 @@ import sys
 sys.path[:] = [folder for folder in sys.path if folder]
 try:
     import gunicorn
-    from gunicorn.workers import gthread
+    if sys.version_info[0] == 2:
+        import concurrent.futures
     print('gunicorn ' + gunicorn.__version__)
 except (ImportError, RuntimeError):
     print('')

@@ -336,8 +336,7 @@ class Server(ThreadingMixIn, TCPServer):
                 pass
         self.stopping, _ = True, signal.signal(signal.SIGTERM, signal.SIG_IGN)  # said twice, it would end us halfway
         self.server_close()
-        while self.busy:
-            time.sleep(0.01)
+        while self.busy: time.sleep(0.01)  # noqa: E701
 
 def gunicorn_server(table, address):
     """One gunicorn with one worker. The app's gunicorn.conf.py is honoured, save what would fight the proxy."""
@@ -397,5 +396,4 @@ def main():
     except socket.error as error:
         sys.exit("launcher: cannot listen on %s: %s" % (address, error))
     server.run(Scripts(table))
-if __name__ == "__main__":
-    main()
+__name__ == "__main__" and main()

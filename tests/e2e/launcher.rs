@@ -635,7 +635,7 @@ mod choice {
 mod check {
     use super::*;
 
-    const YAML: &str = "# an app\nruntime: python27\nthreadsafe: true\nhandlers:\n- url: /static\n  static_dir: static\n\
+    const YAML: &str = "# an app\nruntime: python27\nthreadsafe: false\nhandlers:\n- url: /static\n  static_dir: static\n\
                         - url: /old\n  script: old/page.py\n- url: /queue\n  script: google.appengine.ext.deferred.application\n\
                         - url: /gone\n  script: gone.app\n- url: /deep\n  script: pack.age.Class.app\n- url: /none\n  script: pack.none.app\n\
                         - url: /lib\n  script: borrowed.app\n- url: /std\n  script: wsgiref.simple_server.demo_app\n- url: /.*\n  script: main.app\n";
