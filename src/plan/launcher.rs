@@ -17,6 +17,7 @@ pub(super) const NAME: &str = "the built-in Python launcher";
 /// What a modern app without `script:` runs, and what `script: auto` means.
 pub(super) const DEFAULT: &str = "main:app";
 const SOURCE: &str = include_str!("../worker/launcher.py");
+const VERSION: &str = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
 /// Where an app's own interpreter is looked for, beneath its directory.
 const VIRTUAL_ENVIRONMENTS: [&str; 3] = [".venv", "venv", "env"];
 
@@ -127,13 +128,25 @@ fn table(settings: &Settings, app: &App, app_dir: &Path) -> serde_json::Value {
 
 /// `--python`, else the app's virtual environment, else what the runtime asks for, else any Python 3.
 pub(super) fn choose(named: Option<&str>, app: &App, app_dir: &Path) -> Result<Interpreter, LauncherError> {
+    choose_and_ask(named, app, app_dir, VERSION, &[]).map(|(interpreter, _)| interpreter)
+}
+
+/// As [`choose`], with a script whose first line is the version; the other lines come back.
+pub(super) fn choose_and_ask(
+    named: Option<&str>,
+    app: &App,
+    app_dir: &Path,
+    script: &str,
+    words: &[&str],
+) -> Result<(Interpreter, Vec<String>), LauncherError> {
+    let ask = |program: &Path| try_program(program, app_dir, script, words);
     if let Some(named) = named {
-        return try_program(Path::new(named), app_dir).ok_or_else(|| LauncherError::Named(named.to_owned()));
+        return ask(Path::new(named)).ok_or_else(|| LauncherError::Named(named.to_owned()));
     }
     let own = VIRTUAL_ENVIRONMENTS.iter().map(|folder| app_dir.join(folder).join("bin/python"));
     let mut looked: Vec<PathBuf> = own.filter(|path| path.exists()).collect();
     looked.extend(by_runtime(&app.runtime).into_iter().map(PathBuf::from));
-    looked.iter().find_map(|program| try_program(program, app_dir)).ok_or_else(|| LauncherError::None {
+    looked.iter().find_map(|program| ask(program)).ok_or_else(|| LauncherError::None {
         runtime: app.runtime.clone(),
         looked: looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
     })
@@ -153,18 +166,26 @@ fn by_runtime(runtime: &str) -> Vec<String> {
 }
 
 /// Runs the program once: a name on PATH may be a shim that leads nowhere.
-fn try_program(program: &Path, app_dir: &Path) -> Option<Interpreter> {
+fn try_program(
+    program: &Path,
+    app_dir: &Path,
+    script: &str,
+    words: &[&str],
+) -> Option<(Interpreter, Vec<String>)> {
     let program = if program.components().count() > 1 { app_dir.join(program) } else { program.to_owned() };
     let output = Command::new(&program)
-        .args(["-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+        .args(["-c", script])
+        .args(words)
         .current_dir(app_dir)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    let version = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    let told = String::from_utf8(output.stdout).ok()?;
+    let mut lines = told.lines().map(ToOwned::to_owned);
+    let version = lines.next()?.trim().to_owned();
     let known = output.status.success() && version.starts_with(|digit: char| digit.is_ascii_digit());
-    known.then_some(Interpreter { program, version })
+    known.then(|| (Interpreter { program, version }, lines.collect()))
 }
 
 #[cfg(test)]

@@ -3,21 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use super::bundled;
-use super::launcher::{self, Interpreter};
+use super::launcher;
 use super::{Way, way};
 use crate::appyaml::{App, Login, Place, Problem, Severity, Target};
 use crate::settings::Settings;
 
 /// Modules named in one line, at most.
 const MOST_NAMES: usize = 12;
-/// Asks a Python which gunicorn it has, as the launcher will, and which of the modules named it knows. The app's
-/// folder is no place to import from here.
+/// Asks a Python its version, which gunicorn it has, as the launcher will, and which of the modules named it knows.
+/// The app's folder is no place to import from here.
 const ASK: &str = r"
 import sys
+print('%d.%d.%d' % sys.version_info[:3])
 sys.path[:] = [folder for folder in sys.path if folder]
 try:
     import gunicorn
@@ -49,22 +49,42 @@ pub fn survey(settings: &Settings, app: &App, app_dir: &Path, place: &Place) -> 
         return Vec::new();
     }
     let scripts = scripts(app, place);
+    if !has_python(&app_dir, &scripts) {
+        let names = scripts.iter().map(|script| format!("`{}`", script.name)).collect::<Vec<_>>();
+        let names = shortened(names.into_iter());
+        return vec![note(
+            place,
+            format!("no Python file is in this folder: nothing can be said of {names}"),
+        )];
+    }
+    let modules: BTreeSet<&str> = scripts.iter().filter_map(Script::module).collect();
+    let modules: Vec<&str> = modules.into_iter().collect();
+    let named = settings.python.value.as_deref();
     let mut found = Vec::new();
-    match launcher::choose(settings.python.value.as_deref(), app, &app_dir) {
-        Ok(interpreter) => {
-            let elsewhere: BTreeSet<&str> = scripts.iter().filter_map(Script::module).collect();
-            let (server, known) = ask(&interpreter, &app_dir, &elsewhere);
+    match launcher::choose_and_ask(named, app, &app_dir, ASK, &modules) {
+        Ok((interpreter, told)) => {
+            let server = match told.first().map(String::as_str) {
+                None | Some("") => "the built-in server (gunicorn is not installed in that Python)",
+                Some(gunicorn) => gunicorn,
+            };
             found.push(note(place, format!("{} starts it: {interpreter}, {server}", launcher::NAME)));
             found.extend(launcher::remark(app, &interpreter).map(|text| note(place, text)));
-            found.extend(on_disk(&scripts, &app_dir, &known, place));
+            found.extend(on_disk(&scripts, &app_dir, told.get(1..).unwrap_or_default(), place));
         }
         Err(error) => {
             found.push(Problem { severity: Severity::Warning, ..note(place, error.to_string()) });
-            found.extend(on_disk(&scripts, &app_dir, &BTreeSet::new(), place));
+            found.extend(on_disk(&scripts, &app_dir, &[], place));
         }
     }
     found.extend(services(&app_dir, &scripts, place));
     found
+}
+
+/// Whether the app's code is here at all, and not its app.yaml alone.
+fn has_python(app_dir: &Path, scripts: &[Script<'_>]) -> bool {
+    let mut entries = std::fs::read_dir(app_dir).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name().as_encoded_bytes().ends_with(b".py"))
+        || scripts.iter().any(|script| script.find(app_dir).is_some())
 }
 
 /// Where app.yaml says which runtime it wants: the line for remarks on the app as a whole.
@@ -77,20 +97,6 @@ pub fn place_of_runtime(texts: &[(Arc<str>, String)]) -> Option<Place> {
 
 fn note(place: &Place, message: String) -> Problem {
     Problem { severity: Severity::Note, place: place.clone(), message, hint: None }
-}
-
-/// The server, in words, and those of `modules` that are installed in this Python.
-fn ask(interpreter: &Interpreter, app_dir: &Path, modules: &BTreeSet<&str>) -> (String, BTreeSet<String>) {
-    let mut command = Command::new(&interpreter.program);
-    command.arg("-c").arg(ASK).args(modules).current_dir(app_dir);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let told = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let mut lines = told.lines();
-    let server = match lines.next() {
-        Some(gunicorn) if !gunicorn.is_empty() => gunicorn.to_owned(),
-        _ => "the built-in server (gunicorn is not installed in that Python)".to_owned(),
-    };
-    (server, lines.map(ToOwned::to_owned).collect())
 }
 
 /// One script as app.yaml names it, and by whom first.
@@ -162,17 +168,14 @@ fn scripts<'a>(app: &'a App, default: &'a Place) -> Vec<Script<'a>> {
 }
 
 /// A line on the scripts that are there, a warning for each that is not.
-fn on_disk(
-    scripts: &[Script<'_>],
-    app_dir: &Path,
-    installed: &BTreeSet<String>,
-    place: &Place,
-) -> Vec<Problem> {
+fn on_disk(scripts: &[Script<'_>], app_dir: &Path, installed: &[String], place: &Place) -> Vec<Problem> {
     let (mut there, mut found) = (BTreeSet::new(), Vec::new());
     for script in scripts.iter().filter(|script| !script.is_bundled()) {
         if let Some(path) = script.find(app_dir) {
             there.insert(path.display().to_string());
-        } else if let Some(module) = script.module().filter(|module| installed.contains(*module)) {
+        } else if let Some(module) =
+            script.module().filter(|module| installed.iter().any(|known| known == module))
+        {
             there.insert(format!("{module} (installed)"));
         } else if let Some(folder) = script.module().and_then(|module| vendored(app_dir, module)) {
             there.insert(folder.display().to_string());

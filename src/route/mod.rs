@@ -140,12 +140,25 @@ pub enum Why {
 }
 
 impl Location {
-    /// The absolute URL; `scheme` and `host` are the request's own.
+    /// The absolute URL; `scheme` and `host` are the request's own. Where the scheme changes, the host's port
+    /// belongs to the other one and is left out: the default port of the new scheme is meant.
     #[must_use]
     pub fn url(&self, scheme: &str, host: &str) -> String {
+        let host = match self.scheme {
+            Some(new) if new != scheme => without_port(host),
+            _ => host,
+        };
         let scheme = self.scheme.unwrap_or(scheme);
         let (mark, query) = self.query.as_deref().map_or(("", ""), |query| ("?", query));
         format!("{scheme}://{host}{}{mark}{query}", self.path)
+    }
+}
+
+/// `[::1]:80` without `:80`, `[::1]` as it is.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
     }
 }
 

@@ -637,7 +637,7 @@ mod check {
 
     const YAML: &str = "# an app\nruntime: python27\nthreadsafe: false\nhandlers:\n- url: /static\n  static_dir: static\n\
                         - url: /old\n  script: old/page.py\n- url: /queue\n  script: google.appengine.ext.deferred.application\n\
-                        - url: /gone\n  script: gone.app\n- url: /deep\n  script: pack.age.Class.app\n- url: /none\n  script: pack.none.app\n\
+                        - url: /gone\n  script: gone.app\n- url: /deep\n  script: pack.age.Class.app\n- url: /none\n  script: bare.none.app\n\
                         - url: /lib\n  script: borrowed.app\n- url: /std\n  script: wsgiref.simple_server.demo_app\n- url: /.*\n  script: main.app\n";
 
     fn app() -> App {
@@ -649,6 +649,7 @@ mod check {
             .file("pack/__init__.py", harm)
             .file("pack/age.py", harm)
             .file("lib/borrowed/__init__.py", harm)
+            .file("bare/other.py", harm)
             .file("static/a.css", "")
             .file("sys.py", harm)
             .file("sitecustomize.py", harm)
@@ -671,7 +672,7 @@ mod check {
             assert!(there.contains(path), "{path}: {there}");
         }
         line("app.yaml:11:3: warning: ", "`gone.app` is not in the app's folder");
-        line("app.yaml:15:3: warning: ", "`pack.none.app` is not");
+        line("app.yaml:15:3: warning: ", "`bare.none.app` is not");
         let services = line("app.yaml:2:1: note: ", "bundled services");
         for module in [
             "`google.appengine.api.memcache` (main.py:2)",

@@ -114,11 +114,8 @@ fn secure_handlers_redirect_with_their_own_code() {
     };
     let response = ask("/always?a=b&c", "http", "shop.example:8080");
     assert_eq!(response.status, 302);
-    let location = response.header("location").expect("a location");
-    assert!(
-        location.starts_with("https://shop.example") && location.ends_with("/always?a=b&c"),
-        "{location}"
-    );
+    // Port 8080 speaks http: the other scheme's own port is meant.
+    assert_eq!(response.header("location"), Some("https://shop.example/always?a=b&c"));
     assert_eq!(ask("/always", "https", "a").status, 200);
     assert_eq!(ask("/always", "HTTPS", "a").status, 200, "a scheme has no case");
     let response = ask("/never?a=b", "https", "a");
