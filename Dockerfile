@@ -16,8 +16,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     target="$(rustc --print host-tuple)" \
- && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$target" \
- && install -D -m 755 "target/$target/release/compat-proxy" /image/compat-proxy
+ && RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile dist --locked --target "$target" \
+ && install -D -m 755 "target/$target/dist/compat-proxy" /image/compat-proxy
 # An empty image has neither a directory for sockets nor a place to mount the app.
 RUN install -d -m 1777 /image/tmp \
  && install -d -m 755 /image/app

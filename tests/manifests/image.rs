@@ -47,7 +47,7 @@ fn the_image_holds_one_binary_and_runs_it_as_nobody_special() {
     assert_eq!(program, ["/compat-proxy"]);
     let compile = build.iter().find(|(word, text)| word == "RUN" && text.contains("cargo build"));
     let (_, compile) = compile.expect("a step that builds");
-    for needed in ["--release", "--locked", "+crt-static", "/image/compat-proxy"] {
+    for needed in ["--profile dist", "--locked", "+crt-static", "/image/compat-proxy"] {
         assert!(compile.contains(needed), "{needed} is not in {compile}");
     }
     assert!(build.iter().any(|(word, text)| word == "RUN" && text.contains("cmake")));
