@@ -18,13 +18,17 @@ use super::process;
 /// How long an owner has for burying its own.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Buries orphans for ever.
-pub(super) async fn run() {
+/// Asks for orphans. Before the first worker is started: what is orphaned earlier never comes to us.
+pub(super) fn adopt() {
     if std::process::id() != 1
         && let Err(error) = set_child_subreaper(process::pid(std::process::id()))
     {
         warn!(%error, "cannot become the parent of orphans");
     }
+}
+
+/// Buries orphans for ever.
+pub(super) async fn run() {
     let mut died = match signal(SignalKind::child()) {
         Ok(died) => died,
         Err(error) => return warn!(%error, "cannot hear of ended processes: orphans stay zombies"),

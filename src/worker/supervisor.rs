@@ -65,6 +65,7 @@ impl Supervisor {
         let Self { plan, pool, metrics, surroundings, board, mut rolls, places } = self;
         let mut helpers = JoinSet::new();
         if surroundings.reap {
+            reaper::adopt();
             helpers.spawn(reaper::run());
         }
         let (sender, mut news) = mpsc::unbounded_channel::<News>();

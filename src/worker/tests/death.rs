@@ -129,8 +129,9 @@ async fn a_guard_that_dies_is_replaced_and_the_new_one_knows_everything() {
 #[tokio::test]
 async fn orphans_are_buried() {
     let (proxy, pids) = proxy();
-    let orphan = pids[3..].iter().find(|pid| children(proxy.id()).iter().any(|(child, ..)| child == *pid));
-    kill(*orphan.expect("an orphan came to the proxy"));
+    let adopted = |pid: &u32| children(proxy.id()).iter().any(|(child, ..)| child == pid);
+    let orphan = until("an orphan came to the proxy", async || pids[3..].iter().copied().find(adopted)).await;
+    kill(orphan);
     let zombies = || children(proxy.id()).into_iter().filter(|(_, state, _)| *state == 'Z').count();
     until("no zombie is left", async || (zombies() == 0).then_some(())).await;
     killed(proxy, pids.into_iter().filter(|pid| alive(*pid)).collect()).await;
