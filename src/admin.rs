@@ -27,8 +27,6 @@ pub struct Admin {
     pub pool: Pool,
     /// The workers.
     pub workers: Handle,
-    /// Whether there are workers at all.
-    pub has_workers: bool,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// How far the way out is.
@@ -44,7 +42,7 @@ impl Admin {
         if *self.stage.borrow() != Stage::Running {
             obstacles.push("draining");
         }
-        if self.has_workers && self.pool.ready() == 0 {
+        if self.current.has_workers() && self.pool.ready() == 0 {
             obstacles.push("no worker is ready");
         }
         obstacles
@@ -53,7 +51,7 @@ impl Admin {
     fn state(&self) -> &'static str {
         match *self.stage.borrow() {
             Stage::Gone => "stopped",
-            Stage::Running if !self.has_workers || self.pool.ready() > 0 => "ready",
+            Stage::Running if !self.current.has_workers() || self.pool.ready() > 0 => "ready",
             Stage::Running => "starting",
             _ => "draining",
         }
@@ -115,7 +113,7 @@ impl Admin {
                 obstacles if obstacles.is_empty() => Answer::text(StatusCode::OK, "ready\n".to_owned()),
                 obstacles => Answer::text(StatusCode::SERVICE_UNAVAILABLE, obstacles.join("\n") + "\n"),
             },
-            "/startupz" if self.workers.ever_ready() || !self.has_workers => {
+            "/startupz" if self.workers.ever_ready() || !self.current.has_workers() => {
                 Answer::text(StatusCode::OK, "started\n".to_owned())
             }
             "/startupz" => {

@@ -20,7 +20,7 @@ use crate::plan;
 use crate::settings::{Hints, Options, Settings};
 use crate::site::{self, Current, Reading, Sight, Site};
 use crate::telemetry::metrics::Metrics;
-use crate::worker::{Handle, Plan};
+use crate::worker::{Command, Handle, Plan};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -129,8 +129,9 @@ impl Reloader {
 
     /// app.yaml alone, for the routing.
     fn reload_routes(&mut self) -> Result<(), String> {
-        let reading = self.read(&self.settings.clone());
-        let site = self.build(reading, &self.settings.clone())?;
+        let settings = self.settings.clone();
+        let reading = self.read(&settings);
+        let site = self.build(reading, &settings)?;
         let planned = plan::make(&self.settings, &site.app, &self.app_dir, &self.private)
             .map_err(|error| error.to_string());
         match planned {
@@ -140,7 +141,7 @@ impl Reloader {
             ),
             Err(error) => warn!(error, "app.yaml changed how the app is started; the running workers stay"),
         }
-        self.current.replace(site);
+        self.put(site);
         Ok(())
     }
 
@@ -164,10 +165,16 @@ impl Reloader {
         // never replaces code that runs.
         self.workers.roll(planned.plan.clone()).await.map_err(|error| error.to_string())?;
         self.pool.set_limits(limits(&settings, planned.plan.slots()));
+        self.current.set_has_workers(planned.plan.command != Command::None);
         self.plan = planned.plan;
         self.settings = settings;
-        self.current.replace(site);
+        self.put(site);
         Ok(())
+    }
+
+    fn put(&self, site: Site) {
+        site.announce(&self.metrics);
+        self.current.replace(site);
     }
 
     fn read(&mut self, settings: &Settings) -> Reading {

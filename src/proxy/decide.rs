@@ -53,7 +53,7 @@ impl Gateway {
         };
         let target = match head.asked {
             Asked::Resource(target) => target,
-            Asked::Server => return Act::Own(Own::Options, Reason::Health),
+            Asked::Server => return Act::Own(Own::Options, Reason::ServerOptions),
         };
         let facts = Facts { https: exchange.client.https, path: target.path.as_bytes(), query: target.query };
         let mut look = |_: usize, path: &str| match site.files.look(path) {
@@ -64,10 +64,10 @@ impl Gateway {
         let scheme = if exchange.client.https { "https" } else { "http" };
         match site.map.decide(&facts, &mut look) {
             Decision::Health => {
-                let ready = !self.shared.has_workers || self.shared.pool.ready() > 0;
+                let ready = !self.shared.current.has_workers() || self.shared.pool.ready() > 0;
                 Act::Own(Own::Health { ready }, Reason::Health)
             }
-            Decision::App { handler, .. } if !self.shared.has_workers => {
+            Decision::App { handler, .. } if !self.shared.current.has_workers() => {
                 self.refuse(exchange, &site, 404, handler, Why::NoHandler)
             }
             Decision::App { handler, script } => {

@@ -16,7 +16,7 @@ use crate::headers::trace::Ids;
 use crate::headers::trust::Client;
 use crate::site::Site;
 use crate::telemetry::metrics::{Answered, HandlerMetrics};
-use crate::telemetry::{Origin, Reason, Record};
+use crate::telemetry::{Log, Origin, Reason, Record};
 
 /// The context of one request.
 pub struct Exchange {
@@ -119,8 +119,8 @@ impl Exchange {
         Some(&self.site.desks.get(self.handler?)?.index)
     }
 
-    /// Counts the answer and hands its record to `log`.
-    pub fn finish(&self, session: &Session, status: u16, log: impl FnOnce(&Record<'_>)) {
+    /// Counts the answer and writes its record, if the log wants it.
+    pub fn finish(&self, session: &Session, status: u16, log: &Log) {
         let request = session.req_header();
         let duration = self.started.elapsed();
         let desk = self.handler.and_then(|handler| self.site.desks.get(handler));
@@ -143,13 +143,16 @@ impl Exchange {
             bytes_in,
             bytes_out,
         });
+        if !log.wants(status) {
+            return;
+        }
         let raw = String::from_utf8_lossy(request.raw_path());
         let (path, query) = match raw.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (raw.as_ref(), None),
         };
         let address = self.tried.as_ref().map(|seat| seat.address.to_string());
-        log(&Record {
+        log.request(&Record {
             method: request.method.as_str(),
             path,
             query,

@@ -57,8 +57,6 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The log.
     pub log: Log,
-    /// Whether there are workers at all; false when only static files are served.
-    pub has_workers: bool,
     /// Counters of the worker slots by class of status code.
     pub slots: Slots,
 }
@@ -347,6 +345,6 @@ impl ProxyHttp for Gateway {
         if let Some(lease) = &exchange.lease {
             self.shared.slots.count(&self.shared.metrics, lease.slot, status);
         }
-        exchange.finish(session, status, |record| self.shared.log.request(record));
+        exchange.finish(session, status, &self.shared.log);
     }
 }

@@ -92,7 +92,6 @@ struct Parts {
     supervisor: Supervisor,
     workers: worker::Handle,
     reloader: Reloader,
-    has_workers: bool,
 }
 
 /// Runs the app in `app_dir` until told to stop; returns the exit code.
@@ -126,7 +125,6 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
         drain: drain.clone(),
         metrics: Arc::clone(&metrics),
         log: log.clone(),
-        has_workers: parts.has_workers,
         slots: Slots::default(),
     });
     let mut server = server();
@@ -138,7 +136,6 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
         current: parts.current,
         pool: parts.pool,
         workers: parts.workers,
-        has_workers: parts.has_workers,
         metrics: Arc::clone(&metrics),
         stage: drain.stage(),
         started,
@@ -186,10 +183,11 @@ fn build(
 ) -> Result<(Parts, TempDir), StartError> {
     let Prepared { app_dir, settings, reading, planned, private } = prepared;
     let plan = planned.plan;
-    let has_workers = !matches!(plan.command, Command::None);
     let pool = Pool::new(reload::limits(&settings, plan.slots()), Arc::clone(metrics));
     let sight = reading.sight.clone();
-    let current = Arc::new(Current::new(Site::build(reading, &app_dir, &settings, metrics, 1)?));
+    let site = Site::build(reading, &app_dir, &settings, metrics, 1)?;
+    site.announce(metrics);
+    let current = Arc::new(Current::new(site, plan.command != Command::None));
     let surroundings = surroundings(log, private.path());
     let (supervisor, workers) =
         worker::supervisor(plan.clone(), pool.clone(), Arc::clone(metrics), surroundings)
@@ -207,7 +205,7 @@ fn build(
         metrics: Arc::clone(metrics),
         sight,
     };
-    Ok((Parts { current, pool, supervisor, workers, reloader, has_workers }, private))
+    Ok((Parts { current, pool, supervisor, workers, reloader }, private))
 }
 
 fn addresses(bound: &[Bound]) -> Vec<String> {

@@ -6,7 +6,7 @@ mod reading;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -56,6 +56,10 @@ pub struct Site {
     pub max_request_body: u64,
     /// When it was built.
     pub loaded_at: SystemTime,
+    /// A hash over the yaml files it was read from.
+    sha: String,
+    /// How many findings there were, by severity.
+    findings: [(&'static str, usize); 2],
 }
 
 /// What the proxy keeps for one handler.
@@ -133,17 +137,8 @@ impl Site {
             .collect();
         let error_pages =
             app.error_handlers.iter().map(|page| error_page(root, page)).collect::<io::Result<_>>();
-        metrics.config(
-            &reading.sight.hash(),
-            &app.runtime,
-            &app.service,
-            app.version.as_deref().unwrap_or(""),
-            app.handlers.len(),
-        );
-        for (severity, label) in [(Severity::Warning, "warning"), (Severity::Note, "note")] {
-            let count = reading.problems.iter().filter(|problem| problem.severity == severity).count();
-            metrics.config_warnings.with_label_values(&[label]).set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
+        let count = |severity| reading.problems.iter().filter(|problem| problem.severity == severity).count();
+        let findings = [("warning", count(Severity::Warning)), ("note", count(Severity::Note))];
         Ok(Self {
             generation,
             map,
@@ -158,8 +153,20 @@ impl Site {
             connect_timeout: settings.connect_timeout.value,
             max_request_body: settings.max_request_body.value.as_u64(),
             loaded_at: SystemTime::now(),
+            sha: reading.sight.hash(),
+            findings,
             app,
         })
+    }
+
+    /// Tells the metrics that this site is in force; not before it is.
+    pub fn announce(&self, metrics: &Metrics) {
+        let App { runtime, service, version, handlers, .. } = &self.app;
+        metrics.config(&self.sha, runtime, service, version.as_deref().unwrap_or(""), handlers.len());
+        for (severity, count) in self.findings {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.config_warnings.with_label_values(&[severity]).set(count);
+        }
     }
 
     /// The page for one of the proxy's own errors, the default one where there is none for this code.
@@ -221,6 +228,8 @@ pub fn source(place: &Place) -> String {
 /// Where the one live site hangs.
 pub struct Current {
     site: ArcSwap<Site>,
+    /// Whether anything runs behind the proxy; false when only files are served.
+    has_workers: AtomicBool,
     reloads: AtomicU64,
     last_error: ArcSwap<Option<String>>,
 }
@@ -228,9 +237,10 @@ pub struct Current {
 impl Current {
     /// Begins with a first site.
     #[must_use]
-    pub fn new(site: Site) -> Self {
+    pub fn new(site: Site, has_workers: bool) -> Self {
         Self {
             site: ArcSwap::from_pointee(site),
+            has_workers: AtomicBool::new(has_workers),
             reloads: AtomicU64::new(0),
             last_error: ArcSwap::from_pointee(None),
         }
@@ -240,6 +250,17 @@ impl Current {
     #[must_use]
     pub fn get(&self) -> Arc<Site> {
         self.site.load_full()
+    }
+
+    /// Whether anything runs behind the proxy; false when only files are served.
+    #[must_use]
+    pub fn has_workers(&self) -> bool {
+        self.has_workers.load(Ordering::Relaxed)
+    }
+
+    /// After a reload that brought workers, or took the last one away.
+    pub fn set_has_workers(&self, has_workers: bool) {
+        self.has_workers.store(has_workers, Ordering::Relaxed);
     }
 
     /// Puts a new site in force.

@@ -102,16 +102,18 @@ impl Log {
         log
     }
 
-    /// Writes the line of one answered request, if the access log wants it.
-    pub fn request(&self, record: &Record<'_>) {
-        let wanted = match self.access {
+    /// Whether the access log wants a request that was answered so.
+    #[must_use]
+    pub fn wants(&self, status: u16) -> bool {
+        match self.access {
             Access::On => true,
             Access::Off => false,
-            Access::Errors => record.status >= 500,
-        };
-        if !wanted {
-            return;
+            Access::Errors => status >= 500,
         }
+    }
+
+    /// Writes the line of one answered request.
+    pub fn request(&self, record: &Record<'_>) {
         let mut buffer = Vec::with_capacity(768);
         access::line(&mut buffer, &self.format, SystemTime::now(), record);
         if !self.out.send(buffer) {

@@ -149,6 +149,8 @@ reasons! {
     MatchLimit = "match_limit",
     /// `/_ah/health`.
     Health = "health",
+    /// `OPTIONS *`.
+    ServerOptions = "server_options",
     /// The queue is full (503).
     QueueFull = "queue_full",
     /// The wait in the queue was too long (503).

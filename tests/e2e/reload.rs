@@ -40,6 +40,13 @@ fn wait_reloads(proxy: &Proxy, count: usize) {
     );
 }
 
+/// The series that name the configuration in force.
+#[track_caller]
+fn in_force(proxy: &Proxy) -> Vec<String> {
+    let text = proxy.admin("/metrics").text();
+    text.lines().filter(|line| line.starts_with("compat_proxy_config_info{")).map(str::to_owned).collect()
+}
+
 /// Everything is as it was, and the failure can be seen everywhere it should.
 #[track_caller]
 fn the_old_is_kept(proxy: &Proxy, before: &[Worker], error: &str) {
@@ -196,6 +203,24 @@ mod hangup {
     }
 
     #[test]
+    fn that_brings_the_first_script_starts_workers_and_serves_it() {
+        let only_files = "runtime: python27\nhandlers:\n- url: /static\n  static_dir: static\n";
+        let app = App::new().yaml(only_files).file("static/a.txt", "file").file(
+            "main.py",
+            "def app(environ, start):\n    start('200 OK', [('Content-Length', '3')])\n    return [b'app']\n",
+        );
+        let proxy = app.start();
+        assert_eq!(proxy.get("/static/a.txt").text(), "file");
+        assert_eq!(proxy.get("/page").status, 404);
+
+        proxy.write("app.yaml", format!("{only_files}- url: /.*\n  script: main.app\n"));
+        proxy.hang_up();
+
+        wait_for("the script answers", || proxy.get("/page").status == 200, || proxy.output());
+        assert_eq!(proxy.get("/static/a.txt").text(), "file");
+    }
+
+    #[test]
     fn with_an_invalid_app_yaml_keeps_the_old() {
         let proxy = fleet(2).start();
         let before = proxy.wait_workers(2);
@@ -231,6 +256,7 @@ mod hangup {
     fn with_code_that_does_not_start_keeps_the_workers_that_run() {
         let proxy = fleet(2).args(["--start-timeout", "20s"]).start();
         let before = proxy.wait_workers(2);
+        let told = in_force(&proxy);
         let load = Load::start(&proxy, 16, Ask::mixed);
         load.wait_answered(50);
 
@@ -240,6 +266,8 @@ mod hangup {
         wait_failures(&proxy, 1);
 
         assert_eq!(proxy.wait_workers(2), before);
+        assert_eq!(proxy.metric("compat_proxy_config_last_reload_successful"), 0.0);
+        assert_eq!(in_force(&proxy), told, "the metrics name the configuration that serves");
         let error = proxy.status()["config"]["last_error"].as_str().unwrap_or_default().to_owned();
         assert!(error.contains("did not get ready") && error.contains("exit code 1"), "{error}");
         load.stop().expect_all_good(&proxy);
