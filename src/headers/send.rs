@@ -1,47 +1,19 @@
 //! From the client's request head to the one the app gets: what only App Engine may say is taken away, then
-//! said anew (spec section e). Runs after pingora removed what `Connection` names, so that a client cannot
-//! make our own headers vanish (CVE-2026-105299).
+//! said anew (spec section e). It is written as the bytes that go to the worker; what pingora carries itself is
+//! read back from them, so that there is one policy. That happens after pingora removed what `Connection` names: a
+//! client cannot make our own headers vanish (CVE-2026-105299).
 
+use std::io::Write as _;
 use std::net::IpAddr;
 
-use http::header::{ACCEPT_ENCODING, CONNECTION, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts as ReqParts;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
 
 use super::trace::Ids;
 use super::trust::Client;
-
-macro_rules! names {
-    ($($constant:ident = $text:literal,)+) => {
-        $(const $constant: HeaderName = HeaderName::from_static($text);)+
-    };
-}
-
-names! {
-    COUNTRY = "x-appengine-country",
-    USER_IP = "x-appengine-user-ip",
-    REMOTE_ADDR = "x-appengine-remote-addr",
-    HTTPS = "x-appengine-https",
-    REQUEST_ID_HASH = "x-appengine-request-id-hash",
-    REQUEST_LOG_ID = "x-appengine-request-log-id",
-    DEFAULT_VERSION_HOSTNAME = "x-appengine-default-version-hostname",
-    AUTH_DOMAIN = "x-appengine-auth-domain",
-    USER_EMAIL = "x-appengine-user-email",
-    USER_ID = "x-appengine-user-id",
-    USER_NICKNAME = "x-appengine-user-nickname",
-    USER_ORGANIZATION = "x-appengine-user-organization",
-    USER_IS_ADMIN = "x-appengine-user-is-admin",
-    TIMEOUT_MS = "x-appengine-timeout-ms",
-    CLOUD_TRACE = "x-cloud-trace-context",
-    TRACEPARENT = "traceparent",
-    FORWARDED_FOR = "x-forwarded-for",
-    FORWARDED_PROTO = "x-forwarded-proto",
-    FORWARDED_HOST = "x-forwarded-host",
-    FORWARDED_PORT = "x-forwarded-port",
-    SCRIPT = "x-compat-script",
-    HANDLER = "x-compat-handler",
-}
 
 /// Headers added to each request, at most.
 const OURS: usize = 26;
@@ -51,7 +23,8 @@ const OURS: usize = 26;
 pub struct Policy {
     /// Production withholds `Accept-Encoding` from classic runtimes.
     withhold_accept_encoding: bool,
-    timeout_ms: HeaderValue,
+    /// The lines that are the same for every request.
+    constant: Vec<u8>,
 }
 
 /// What the app is told of one request.
@@ -82,162 +55,192 @@ impl Policy {
     /// The policy of a site.
     #[must_use]
     pub fn new(classic: bool, request_timeout: std::time::Duration) -> Self {
-        let timeout_ms = u64::try_from(request_timeout.as_millis()).unwrap_or(u64::MAX);
-        Self { withhold_accept_encoding: classic, timeout_ms: HeaderValue::from(timeout_ms) }
+        let constant = format!(
+            "x-appengine-country: ZZ\r\nx-appengine-auth-domain: gmail.com\r\n\
+             x-appengine-timeout-ms: {}\r\nx-appengine-user-is-admin: 0\r\nx-appengine-user-email: \r\n\
+             x-appengine-user-id: \r\nx-appengine-user-nickname: \r\nx-appengine-user-organization: \r\n",
+            request_timeout.as_millis()
+        );
+        Self { withhold_accept_encoding: classic, constant: constant.into_bytes() }
     }
 
-    /// Makes `request` what the app gets. Names go in lower case: pingora's memory of how the client wrote them
-    /// costs two allocations a header, and HTTP does not care (RFC 9110, section 5.1).
-    pub fn send(&self, request: &mut RequestHeader, facts: &Facts<'_>) -> Stripped {
-        let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
-        let mut parts: ReqParts = std::mem::replace(request, empty).into();
-        let headers = &mut parts.headers;
-        headers.reserve(OURS);
-        let stripped = strip(headers, facts.client.trusted);
-        if self.withhold_accept_encoding {
-            headers.remove(ACCEPT_ENCODING);
+    /// Appends the header lines the app gets to `out`. Names go in lower case: HTTP does not care (RFC 9110,
+    /// section 5.1).
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        version: Version,
+        headers: &HeaderMap,
+        facts: &Facts<'_>,
+    ) -> Stripped {
+        let host = if version == Version::HTTP_2 { None } else { headers.get(HOST) };
+        line(out, "host", host.map_or(facts.host.as_bytes(), HeaderValue::as_bytes));
+        let mut stripped = Stripped::default();
+        let upgrade = headers.contains_key(UPGRADE);
+        for (name, value) in headers {
+            match judge(name.as_str(), facts.client.trusted) {
+                Word::Passes => line(out, name.as_str(), value.as_bytes()),
+                Word::AcceptEncoding if self.withhold_accept_encoding => {}
+                Word::AcceptEncoding => line(out, name.as_str(), value.as_bytes()),
+                // Pingora has made it one word by now, or there is none.
+                Word::Connection if upgrade => line(out, name.as_str(), value.as_bytes()),
+                Word::AppEngines => stripped.appengine += 1,
+                Word::Underscore => stripped.underscore += 1,
+                Word::Connection | Word::Ours => {}
+            }
         }
-        if headers.contains_key(TRANSFER_ENCODING) && !headers.contains_key(UPGRADE) {
+        if !upgrade && headers.contains_key(TRANSFER_ENCODING) {
             // A server that knows no chunks (many of Python's) would take what it left unread for the next request.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            line(out, CONNECTION.as_str(), b"close");
         }
-        if parts.version == Version::HTTP_2 || !headers.contains_key(HOST) {
-            headers.insert(HOST, text(facts.host));
-        }
-        appengine(headers, facts, &self.timeout_ms);
-        forwarded(headers, facts);
-        headers.insert(CLOUD_TRACE, owned(facts.ids.cloud()));
-        headers.insert(TRACEPARENT, owned(facts.ids.traceparent()));
+        out.extend_from_slice(&self.constant);
+        appengine(out, facts);
+        forwarded(out, headers, facts);
         if let Some(script) = facts.script {
-            headers.insert(SCRIPT, script.clone());
+            line(out, "x-compat-script", script.as_bytes());
         }
         if let Some(handler) = facts.handler {
-            headers.insert(HANDLER, handler.clone());
+            line(out, "x-compat-handler", handler.as_bytes());
         }
-        *request = RequestHeader::from(parts);
         stripped
+    }
+
+    /// Makes `request` what the app gets, for pingora to carry.
+    ///
+    /// # Errors
+    /// Never in practice: the lines were written by [`Policy::write`].
+    pub fn send(&self, request: &mut RequestHeader, facts: &Facts<'_>) -> pingora::Result<Stripped> {
+        let mut lines = Vec::with_capacity(2048);
+        let stripped = self.write(&mut lines, request.version, &request.headers, facts);
+        lines.extend_from_slice(b"\r\n");
+        let wrong = || Error::explain(ErrorType::InvalidHTTPHeader, "a header of ours cannot be read");
+        let mut fields = vec![httparse::EMPTY_HEADER; request.headers.len() + OURS];
+        let status = httparse::parse_headers(&lines, &mut fields).map_err(|_| wrong())?;
+        let read = if let httparse::Status::Complete((_, read)) = status { read } else { &[] };
+        let mut headers = HeaderMap::with_capacity(read.len());
+        for field in read {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| wrong())?;
+            let value = HeaderValue::from_bytes(field.value).map_err(|_| wrong())?;
+            headers.append(name, value);
+        }
+        let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+        // Pingora's memory of how the client wrote the names goes with the old head.
+        let mut parts: ReqParts = std::mem::replace(request, empty).into();
+        parts.headers = headers;
+        *request = RequestHeader::from(parts);
+        Ok(stripped)
     }
 }
 
-/// Why a client's header does not pass.
-enum Forbidden {
-    AppEngine,
+/// What a client's header is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Passes,
+    AcceptEncoding,
+    Connection,
+    /// Said anew, or of this connection alone: left out without counting.
+    Ours,
+    AppEngines,
     Underscore,
-    Quietly,
 }
 
 /// Names arrive in lower case; one with an underscore is judged as what WSGI makes of it, and goes in any case.
-fn forbidden(name: &str, trusted: bool) -> Option<Forbidden> {
+fn judge(name: &str, trusted: bool) -> Word {
     if name.contains('_') {
-        return Some(Forbidden::Underscore);
+        return Word::Underscore;
     }
-    let rest = match name.strip_prefix("x-") {
-        Some(rest) => rest,
-        // `Proxy` becomes HTTP_PROXY (httpoxy); the rest is hop-by-hop, of which pingora leaves some.
-        None => {
-            return match name {
-                "proxy" | "proxy-authorization" | "proxy-connection" | "keep-alive" | "trailer" => {
-                    Some(Forbidden::Quietly)
-                }
-                "forwarded" if !trusted => Some(Forbidden::Quietly),
-                _ => None,
-            };
-        }
-    };
-    let ours = ["appengine-", "google-", "compat-", "goog-iap-", "goog-authenticated-user-"];
-    if ours.iter().any(|prefix| rest.starts_with(prefix)) {
-        return Some(Forbidden::AppEngine);
-    }
-    if !trusted && (rest.starts_with("forwarded-") || rest == "real-ip") {
-        return Some(Forbidden::Quietly);
-    }
-    None
-}
-
-fn strip(headers: &mut HeaderMap, trusted: bool) -> Stripped {
-    let mut stripped = Stripped::default();
-    let mut names: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        let count = match forbidden(name.as_str(), trusted) {
-            None => continue,
-            Some(Forbidden::AppEngine) => &mut stripped.appengine,
-            Some(Forbidden::Underscore) => &mut stripped.underscore,
-            Some(Forbidden::Quietly) => &mut 0,
+    let Some(rest) = name.strip_prefix("x-") else {
+        return match name {
+            "accept-encoding" => Word::AcceptEncoding,
+            "connection" => Word::Connection,
+            // `Proxy` becomes HTTP_PROXY (httpoxy); the rest is hop-by-hop, of which pingora leaves some.
+            "proxy"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "keep-alive"
+            | "trailer"
+            | "te"
+            | "http2-settings"
+            | "host"
+            | "traceparent" => Word::Ours,
+            "forwarded" if !trusted => Word::Ours,
+            _ => Word::Passes,
         };
-        *count += 1;
-        names.push(name.clone());
+    };
+    let reserved = ["appengine-", "google-", "compat-", "goog-iap-", "goog-authenticated-user-"];
+    if reserved.iter().any(|prefix| rest.starts_with(prefix)) {
+        return Word::AppEngines;
     }
-    for name in names {
-        headers.remove(name);
+    match rest {
+        "cloud-trace-context" | "forwarded-for" => Word::Ours,
+        _ if !trusted && (rest.starts_with("forwarded-") || rest == "real-ip") => Word::Ours,
+        _ => Word::Passes,
     }
-    stripped
 }
 
-fn appengine(headers: &mut HeaderMap, facts: &Facts<'_>, timeout_ms: &HeaderValue) {
-    const EMPTY: HeaderValue = HeaderValue::from_static("");
-    let ip = facts.client.ip.map_or(EMPTY, |ip| owned(ip.to_string()));
-    headers.insert(COUNTRY, HeaderValue::from_static("ZZ"));
-    headers.insert(USER_IP, ip.clone());
-    headers.insert(REMOTE_ADDR, ip);
-    headers.insert(HTTPS, HeaderValue::from_static(if facts.client.https { "on" } else { "off" }));
-    headers.insert(REQUEST_ID_HASH, text(facts.ids.request.get(..8).unwrap_or_default()));
-    headers.insert(REQUEST_LOG_ID, text(&facts.ids.request));
-    headers.insert(DEFAULT_VERSION_HOSTNAME, text(facts.host));
-    headers.insert(AUTH_DOMAIN, HeaderValue::from_static("gmail.com"));
-    headers.insert(TIMEOUT_MS, timeout_ms.clone());
-    headers.insert(USER_IS_ADMIN, HeaderValue::from_static("0"));
-    for name in [USER_EMAIL, USER_ID, USER_NICKNAME, USER_ORGANIZATION] {
-        headers.insert(name, EMPTY);
-    }
+fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>) {
+    let Facts { client, ids, host, .. } = facts;
+    let ip = client.ip.map(|ip| ip.to_string()).unwrap_or_default();
+    line(out, "x-appengine-user-ip", ip.as_bytes());
+    line(out, "x-appengine-remote-addr", ip.as_bytes());
+    line(out, "x-appengine-https", if client.https { b"on" } else { b"off" });
+    let id = ids.request.as_str();
+    line(out, "x-appengine-request-id-hash", id.get(..8).unwrap_or_default().as_bytes());
+    line(out, "x-appengine-request-log-id", id.as_bytes());
+    line(out, "x-appengine-default-version-hostname", host.as_bytes());
+    out.extend_from_slice(b"x-cloud-trace-context: ");
+    ids.write_cloud(out);
+    out.extend_from_slice(b"\r\ntraceparent: ");
+    ids.write_traceparent(out);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// `X-Forwarded-*` and `Forwarded`: a trusted peer's words stay and its address is added, a stranger's are gone
 /// by now and ours take their place.
-fn forwarded(headers: &mut HeaderMap, facts: &Facts<'_>) {
-    let scheme = if facts.client.https { "https" } else { "http" };
-    let standing = facts.client.trusted.then(|| joined(headers)).flatten();
-    let hops = match (standing, facts.client.peer) {
-        (Some(hops), Some(peer)) => Some(format!("{hops}, {peer}")),
-        (Some(hops), None) => Some(hops),
-        (None, Some(peer)) => Some(peer.to_string()),
-        (None, None) => None,
-    };
-    if let Some(hops) = hops {
-        headers.insert(FORWARDED_FOR, owned(hops));
+fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>) {
+    let Facts { client, host, .. } = facts;
+    let scheme = if client.https { "https" } else { "http" };
+    let said = |name: &str| client.trusted && headers.contains_key(name);
+    let standing = headers.get_all("x-forwarded-for").iter().filter(|_| client.trusted);
+    let standing = standing.filter_map(|value| value.to_str().ok());
+    let peer = client.peer.map(|peer| peer.to_string());
+    let mut hops = standing.chain(peer.as_deref());
+    if let Some(first) = hops.next() {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        out.extend_from_slice(first.as_bytes());
+        for hop in hops {
+            out.extend_from_slice(b", ");
+            out.extend_from_slice(hop.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
     }
-    let port = facts.host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
-    headers.entry(FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static(scheme));
-    headers.entry(FORWARDED_HOST).or_insert_with(|| text(facts.host));
-    headers
-        .entry(FORWARDED_PORT)
-        .or_insert_with(|| text(port.unwrap_or(if facts.client.https { "443" } else { "80" })));
-    if let Some(peer) = facts.client.peer {
-        headers.entry(FORWARDED).or_insert_with(|| owned(element(peer, facts.host, scheme)));
+    if !said("x-forwarded-proto") {
+        line(out, "x-forwarded-proto", scheme.as_bytes());
     }
-}
-
-/// One element of `Forwarded` (RFC 7239, section 4).
-fn element(peer: IpAddr, host: &str, scheme: &str) -> String {
-    match peer {
-        IpAddr::V4(ip) => format!("for={ip};host=\"{host}\";proto={scheme}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\";host=\"{host}\";proto={scheme}"),
+    if !said("x-forwarded-host") {
+        line(out, "x-forwarded-host", host.as_bytes());
     }
-}
-
-fn joined(headers: &HeaderMap) -> Option<String> {
-    let values: Vec<&str> =
-        headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
-}
-
-/// As [`text`], without a copy.
-fn owned(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-/// Every text passed in is made of digits, names or a checked host; one that were not is sent empty.
-fn text(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    if !said("x-forwarded-port") {
+        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.contains(']'));
+        let port = port.unwrap_or(if client.https { "443" } else { "80" });
+        line(out, "x-forwarded-port", port.as_bytes());
+    }
+    if let Some(peer) = client.peer
+        && !said("forwarded")
+    {
+        // One element of RFC 7239, section 4. Writing to memory cannot fail.
+        let _ = match peer {
+            IpAddr::V4(ip) => write!(out, "forwarded: for={ip};host=\"{host}\";proto={scheme}\r\n"),
+            IpAddr::V6(ip) => write!(out, "forwarded: for=\"[{ip}]\";host=\"{host}\";proto={scheme}\r\n"),
+        };
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +256,8 @@ mod tests {
         let client =
             Client { ip: "1.1.1.1".parse().ok(), peer: "10.0.0.1".parse().ok(), https: false, trusted };
         let facts = Facts { client, host: "a.example:8080", ids: &ids, script: None, handler: None };
-        let stripped = Policy::new(true, std::time::Duration::from_secs(60)).send(&mut request, &facts);
+        let stripped =
+            Policy::new(true, std::time::Duration::from_secs(60)).send(&mut request, &facts).unwrap();
         (request, stripped)
     }
 

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 use prometheus::IntGauge;
 
 use crate::balance::{Lease, Seat};
 use crate::drain::Latch;
+use crate::headers::send;
 use crate::headers::trace::Ids;
 use crate::headers::trust::Client;
 use crate::site::Site;
@@ -69,7 +71,7 @@ impl Exchange {
             site,
             started: Instant::now(),
             client: Client { ip: None, peer: None, https: false, trusted: false },
-            ids: Ids { request: String::new(), trace: String::new(), span: 0, sampled: false },
+            ids: Ids::default(),
             handler: None,
             login: None,
             script: None,
@@ -117,6 +119,31 @@ impl Exchange {
     #[must_use]
     pub fn index(&self) -> Option<&HeaderValue> {
         Some(&self.site.desks.get(self.handler?)?.index)
+    }
+
+    /// What the app is told of it.
+    #[must_use]
+    pub fn facts<'a>(&'a self, request: &'a RequestHeader) -> send::Facts<'a> {
+        send::Facts {
+            client: self.client,
+            host: host(request),
+            ids: &self.ids,
+            script: self.script(),
+            handler: self.index(),
+        }
+    }
+
+    /// Counts bytes of the request body.
+    ///
+    /// # Errors
+    /// 413 above `--max-request-body`; after an upgrade there is no limit.
+    pub fn received(&mut self, length: usize, upgraded: bool) -> pingora::Result<()> {
+        self.bytes_in += length as u64;
+        if self.bytes_in > self.site.max_request_body && !upgraded {
+            self.reason = Some(Reason::BodyTooLarge);
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_down());
+        }
+        Ok(())
     }
 
     /// Counts the answer and writes its record, if the log wants it.
@@ -172,8 +199,8 @@ impl Exchange {
             peer: self.client.peer,
             user_agent: text(&request.headers, "user-agent"),
             referer: text(&request.headers, "referer"),
-            request_id: &self.ids.request,
-            trace_id: &self.ids.trace,
+            request_id: self.ids.request.as_str(),
+            trace_id: self.ids.trace.as_str(),
             span_id: &self.ids.span_hex(),
             sampled: self.ids.sampled,
             worker: self.tried.as_ref().map(|seat| seat.slot),
