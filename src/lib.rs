@@ -10,7 +10,7 @@
 //! | 5 | `admin`: probes, metrics, status |
 //! | 4 | `proxy`: one request through; `reload`: old configuration to new |
 //! | 3½ | `plan`: what the workers must be |
-//! | 3 | `site`: all a request needs, frozen; `worker`: processes |
+//! | 3 | `site`: all a request needs, frozen; `worker`: processes; `upstream`: connections to them |
 //! | 2 | `route`, `files`, `headers`, `balance`, `drain`: the mechanisms |
 //! | 1 | `appyaml`, `settings`, `telemetry`, `listen`: the words |
 //! | 0 | `pattern`: Python's regular expressions |
@@ -33,4 +33,5 @@ pub mod run;
 pub mod settings;
 pub mod site;
 pub mod telemetry;
+pub mod upstream;
 pub mod worker;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The floor of each room. A room imports from lower floors only.
-const FLOORS: [(&str, u8); 22] = [
+const FLOORS: [(&str, u8); 23] = [
     ("pattern", 0),
     ("appyaml", 1),
     ("settings", 1),
@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("drain", 2),
     ("site", 3),
     ("worker", 3),
+    ("upstream", 3),
     ("plan", 4),
     ("explain", 4),
     ("proxy", 5),

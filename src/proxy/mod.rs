@@ -1,6 +1,8 @@
 //! The front desk of the traffic: pingora's phases, each a few lines that call a mechanism.
 //!
-//! 1. `request_filter`: read the head in one way or refuse, decide, answer what is ours.
+//! 1. `request_filter`: read the head in one way or refuse, decide, answer what is ours. What is plain goes to a
+//!    worker and back right here (`plain`); only the rest (upgrades, chunked requests, HTTP/1.0, HTTP/2) takes
+//!    pingora's way through the phases that follow.
 //! 2. `upstream_peer`: a lease on the least busy worker, or a place in the queue.
 //! 3. `upstream_request_filter`, `response_filter`: the header policy, both ways.
 //! 4. `fail_to_connect`, `error_while_proxy`, `fail_to_proxy`: one second try where it is safe, then 502, 503 or 504.
@@ -11,6 +13,7 @@
 mod decide;
 mod exchange;
 mod failure;
+mod plain;
 mod reply;
 
 use std::sync::{Arc, OnceLock};
@@ -24,7 +27,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorType, Result};
 use prometheus::IntCounter;
 
-use crate::balance::{Address, Pool};
+use crate::balance::{Address, Lease, Pool};
 use crate::drain::Drain;
 use crate::files::Entry;
 use crate::headers::{finish, send};
@@ -32,6 +35,7 @@ use crate::settings::WORKERS_MAX;
 use crate::site::{Current, static_options};
 use crate::telemetry::metrics::{Metrics, StaticResult, class_of};
 use crate::telemetry::{Log, Origin, Reason};
+use crate::upstream::Connections;
 
 use decide::Act;
 pub use exchange::Exchange;
@@ -82,13 +86,72 @@ impl Slots {
 /// The proxy on one thread.
 pub struct Gateway {
     shared: Arc<Shared>,
+    connections: Connections,
 }
 
 impl Gateway {
     /// A gateway over what all of them share.
     #[must_use]
-    pub const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, connections: Connections::default() }
+    }
+
+    /// The right to ask a worker, after a wait in the queue if need be.
+    async fn lease(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Lease> {
+        exchange.lease = None;
+        let avoid = exchange.tried.take();
+        let pool = &self.shared.pool;
+        let lease = match pool.try_lease(avoid.as_ref()) {
+            Some(lease) => lease,
+            None => failure::wait(session, pool.lease(avoid.as_ref()))
+                .await
+                .map_err(|busy| failure::busy(exchange, busy))?,
+        };
+        exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
+        exchange.sent = Some(std::time::Instant::now());
+        exchange.tried = Some(Arc::clone(lease.seat()));
+        Ok(lease)
+    }
+
+    /// The worker accepted a connection, or kept one.
+    fn connected(&self, exchange: &Exchange, reused: bool) {
+        if let Some(lease) = &exchange.lease {
+            lease.reached();
+        }
+        if let (false, Some(sent)) = (reused, exchange.sent) {
+            self.shared.metrics.upstream_connect.observe(sent.elapsed().as_secs_f64());
+        }
+    }
+
+    fn count_stripped(&self, stripped: send::Stripped) {
+        // Most requests bring nothing to strip, and these two are shared by all threads.
+        if stripped.appengine > 0 {
+            self.shared.metrics.stripped_appengine.inc_by(stripped.appengine);
+        }
+        if stripped.underscore > 0 {
+            self.shared.metrics.stripped_underscore.inc_by(stripped.underscore);
+        }
+    }
+
+    /// The head of the worker's answer is there: makes it what the client gets.
+    fn began(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        response: &mut ResponseHeader,
+    ) -> Result<()> {
+        if let (None, Some(sent)) = (exchange.first_byte, exchange.sent) {
+            let first_byte = sent.elapsed();
+            exchange.first_byte = Some(first_byte);
+            self.shared.metrics.upstream_first_byte.observe(first_byte.as_secs_f64());
+        }
+        if exchange.retries() > 0 && !response.status.is_informational() {
+            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "ok"]).inc();
+        }
+        if self.shared.drain.begun() {
+            session.set_keepalive(None);
+        }
+        finish::finish(response, session.req_header().version)
     }
 
     async fn own(
@@ -161,6 +224,9 @@ impl ProxyHttp for Gateway {
                 if let Some(target) = rewrite {
                     session.req_header_mut().set_raw_path(target.as_bytes())?;
                 }
+                if plain::is_plain(session.req_header()) {
+                    return self.plain(session, exchange).await.map(|()| true);
+                }
                 exchange.upgrade = session.as_downstream().is_upgrade_req();
                 Ok(false)
             }
@@ -189,28 +255,13 @@ impl ProxyHttp for Gateway {
         _: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.bytes_in += body.as_ref().map_or(0, Bytes::len) as u64;
+        let length = body.as_ref().map_or(0, Bytes::len);
         // After a change of protocols this is a conversation, not a body.
-        if exchange.bytes_in > exchange.site.max_request_body && !session.as_downstream().was_upgraded() {
-            exchange.reason = Some(Reason::BodyTooLarge);
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_down());
-        }
-        Ok(())
+        exchange.received(length, session.as_downstream().was_upgraded())
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        exchange.lease = None;
-        let avoid = exchange.tried.take();
-        let pool = &self.shared.pool;
-        let lease = match pool.try_lease(avoid.as_ref()) {
-            Some(lease) => lease,
-            None => failure::wait(session, pool.lease(avoid.as_ref()))
-                .await
-                .map_err(|busy| failure::busy(exchange, busy))?,
-        };
-        exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
-        exchange.sent = Some(std::time::Instant::now());
-        exchange.tried = Some(Arc::clone(lease.seat()));
+        let lease = self.lease(session, exchange).await?;
         let mut peer = match &lease.address {
             Address::Tcp(address) => HttpPeer::new(*address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
@@ -237,12 +288,7 @@ impl ProxyHttp for Gateway {
         _: Option<&pingora::protocols::Digest>,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if let Some(lease) = &exchange.lease {
-            lease.reached();
-        }
-        if let (false, Some(sent)) = (reused, exchange.sent) {
-            self.shared.metrics.upstream_connect.observe(sent.elapsed().as_secs_f64());
-        }
+        self.connected(exchange, reused);
         Ok(())
     }
 
@@ -252,16 +298,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let facts = send::Facts {
-            client: exchange.client,
-            host: exchange::host(session.req_header()),
-            ids: &exchange.ids,
-            script: exchange.script(),
-            handler: exchange.index(),
-        };
-        let stripped = exchange.site.policy.send(request, &facts);
-        self.shared.metrics.stripped_appengine.inc_by(stripped.appengine);
-        self.shared.metrics.stripped_underscore.inc_by(stripped.underscore);
+        let facts = exchange.facts(session.req_header());
+        let stripped = exchange.site.policy.send(request, &facts)?;
+        self.count_stripped(stripped);
         Ok(())
     }
 
@@ -271,18 +310,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        if let (None, Some(sent)) = (exchange.first_byte, exchange.sent) {
-            let first_byte = sent.elapsed();
-            exchange.first_byte = Some(first_byte);
-            self.shared.metrics.upstream_first_byte.observe(first_byte.as_secs_f64());
-        }
-        if exchange.retries() > 0 && !response.status.is_informational() {
-            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "ok"]).inc();
-        }
-        if self.shared.drain.begun() {
-            session.set_keepalive(None);
-        }
-        finish::finish(response, session.req_header().version)
+        self.began(session, exchange, response)
     }
 
     fn fail_to_connect(
