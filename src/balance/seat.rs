@@ -49,6 +49,8 @@ pub struct Seat {
     pub generation: u64,
     /// Where it listens.
     pub address: Address,
+    /// The same as text, for the log.
+    pub label: String,
     /// Requests after which [`Seat::spent`] resolves.
     retire_after: u64,
     load: AtomicU32,
@@ -70,6 +72,7 @@ impl Seat {
         Self {
             slot,
             generation,
+            label: address.to_string(),
             address,
             retire_after: retire_after.unwrap_or(u64::MAX),
             load: AtomicU32::new(CLOSED),

@@ -4,8 +4,8 @@
 use std::time::SystemTime;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderName, PROXY_AUTHENTICATE, SERVER,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES, HeaderName, SET_COOKIE,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderValue, Version};
 use pingora::http::ResponseHeader;
@@ -42,22 +42,28 @@ pub fn finish(response: &mut ResponseHeader, client: Version) -> pingora::Result
 
 fn strip(response: &mut ResponseHeader) {
     let mut names: Vec<HeaderName> = Vec::new();
-    for value in response.headers.get_all(CONNECTION) {
-        let nominated = value.to_str().unwrap_or_default().split(',').map(str::trim);
-        names.extend(nominated.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()));
+    for (name, value) in &response.headers {
+        if *name == CONNECTION {
+            let nominated = value.to_str().unwrap_or_default().split(',').map(str::trim);
+            let nominated = nominated.filter(|name| !name.eq_ignore_ascii_case("keep-alive"));
+            names.extend(nominated.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()));
+            // What frames the message is not the app's to nominate.
+            names.retain(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING);
+        }
+        if stays_here(name.as_str()) {
+            names.push(name.clone());
+        }
     }
-    // What frames the message is not the app's to nominate.
-    names.retain(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING);
-    let internal = |name: &&HeaderName| name.as_str().starts_with("x-appengine-");
-    names.extend(response.headers.keys().filter(internal).cloned());
     for name in &names {
         response.remove_header(name);
     }
-    for name in [&CONNECTION, &PROXY_AUTHENTICATE, &TE, &TRAILER, &UPGRADE, &SERVER] {
-        response.remove_header(name);
-    }
-    response.remove_header("keep-alive");
-    response.remove_header("proxy-connection");
+}
+
+/// Of this connection alone, or App Engine's internal word.
+fn stays_here(name: &str) -> bool {
+    let hop =
+        ["connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "upgrade"];
+    name == "server" || hop.contains(&name) || name.starts_with("x-appengine-")
 }
 
 /// Production's defaults: an answer that says nothing may not be kept, one that sets a cookie not shared.

@@ -3,9 +3,6 @@
 //! read back from them, so that there is one policy. That happens after pingora removed what `Connection` names: a
 //! client cannot make our own headers vanish (CVE-2026-105299).
 
-use std::io::Write as _;
-use std::net::IpAddr;
-
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts as ReqParts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -94,8 +91,10 @@ impl Policy {
             line(out, CONNECTION.as_str(), b"close");
         }
         out.extend_from_slice(&self.constant);
-        appengine(out, facts);
-        forwarded(out, headers, facts);
+        let peer = facts.client.peer.map(|ip| ip.to_string());
+        let named = facts.client.ip.filter(|ip| Some(*ip) != facts.client.peer).map(|ip| ip.to_string());
+        appengine(out, facts, named.as_deref().or(peer.as_deref()).unwrap_or_default());
+        forwarded(out, headers, facts, peer.as_deref());
         if let Some(script) = facts.script {
             line(out, "x-compat-script", script.as_bytes());
         }
@@ -185,9 +184,8 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>) {
+fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>, ip: &str) {
     let Facts { client, ids, host, .. } = facts;
-    let ip = client.ip.map(|ip| ip.to_string()).unwrap_or_default();
     line(out, "x-appengine-user-ip", ip.as_bytes());
     line(out, "x-appengine-remote-addr", ip.as_bytes());
     line(out, "x-appengine-https", if client.https { b"on" } else { b"off" });
@@ -204,14 +202,13 @@ fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>) {
 
 /// `X-Forwarded-*` and `Forwarded`: a trusted peer's words stay and its address is added, a stranger's are gone
 /// by now and ours take their place.
-fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>) {
+fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>, peer: Option<&str>) {
     let Facts { client, host, .. } = facts;
     let scheme = if client.https { "https" } else { "http" };
     let said = |name: &str| client.trusted && headers.contains_key(name);
     let standing = headers.get_all("x-forwarded-for").iter().filter(|_| client.trusted);
     let standing = standing.filter_map(|value| value.to_str().ok());
-    let peer = client.peer.map(|peer| peer.to_string());
-    let mut hops = standing.chain(peer.as_deref());
+    let mut hops = standing.chain(peer);
     if let Some(first) = hops.next() {
         out.extend_from_slice(b"x-forwarded-for: ");
         out.extend_from_slice(first.as_bytes());
@@ -232,14 +229,14 @@ fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>) {
         let port = port.unwrap_or(if client.https { "443" } else { "80" });
         line(out, "x-forwarded-port", port.as_bytes());
     }
-    if let Some(peer) = client.peer
+    if let Some(peer) = peer
         && !said("forwarded")
     {
-        // One element of RFC 7239, section 4. Writing to memory cannot fail.
-        let _ = match peer {
-            IpAddr::V4(ip) => write!(out, "forwarded: for={ip};host=\"{host}\";proto={scheme}\r\n"),
-            IpAddr::V6(ip) => write!(out, "forwarded: for=\"[{ip}]\";host=\"{host}\";proto={scheme}\r\n"),
-        };
+        // One element of RFC 7239, section 4.
+        let (open, close) = if peer.contains(':') { ("\"[", "]\"") } else { ("", "") };
+        for part in ["forwarded: for=", open, peer, close, ";host=\"", host, "\";proto=", scheme, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Refuses every request head that two programs could read in two ways: pingora lets some of them through.
 //! What passes has one target in origin form, one framing of its body and one host.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 /// The longest request target, bytes; production App Engine refuses above about 2 KiB.
 pub const TARGET_LIMIT: usize = 16 * 1024;
@@ -85,6 +85,57 @@ pub struct Head<'a> {
     pub asked: Asked<'a>,
     /// `Host`, or the authority of HTTP/2; empty only in HTTP/1.0.
     pub host: &'a str,
+    /// HTTP/1.1 with a body of known length or none, and nothing that changes the connection or names headers that
+    /// belong to it: what can be passed on without pingora's help.
+    pub plain: bool,
+}
+
+/// A header that may be given once.
+#[derive(Default)]
+struct Once<'a> {
+    first: Option<&'a HeaderValue>,
+    again: bool,
+}
+
+impl<'a> Once<'a> {
+    fn take(&mut self, value: &'a HeaderValue) {
+        self.again |= self.first.is_some();
+        self.first = self.first.or(Some(value));
+    }
+}
+
+/// What one look at the headers finds.
+#[derive(Default)]
+struct Seen<'a> {
+    size: usize,
+    coding: Once<'a>,
+    length: Once<'a>,
+    host: Once<'a>,
+    /// Something changes the connection, or `Connection` names a header.
+    changes: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            seen.size += name.as_str().len() + value.len() + 4;
+            if name == HOST {
+                seen.host.take(value);
+            } else if name == CONTENT_LENGTH {
+                seen.length.take(value);
+            } else if name == TRANSFER_ENCODING {
+                seen.coding.take(value);
+            } else if name == CONNECTION {
+                let value = value.as_bytes();
+                seen.changes |=
+                    !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close");
+            } else if name == UPGRADE || name == EXPECT {
+                seen.changes = true;
+            }
+        }
+        seen
+    }
 }
 
 /// Checks a head.
@@ -102,15 +153,18 @@ pub fn check<'a>(
     if raw_target.len() > TARGET_LIMIT {
         return Err(Refusal::TargetTooLong);
     }
-    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size > HEAD_LIMIT {
+    let seen = Seen::of(headers);
+    if seen.size > HEAD_LIMIT {
         return Err(Refusal::HeadTooLarge);
     }
     method_known(method)?;
-    framing(version, headers, body_limit)?;
-    let host = host(version, uri, headers)?;
+    framing(version, &seen, body_limit)?;
+    let host = host(version, uri, &seen)?;
     let asked = target(method, raw_target, host)?;
-    Ok(Head { asked, host })
+    // Pingora keeps the small body of a GET for a second try.
+    let kept_body = seen.length.first.is_some() && matches!(*method, Method::GET | Method::HEAD);
+    let plain = version == Version::HTTP_11 && !seen.changes && seen.coding.first.is_none() && !kept_body;
+    Ok(Head { asked, host, plain })
 }
 
 fn method_known(method: &Method) -> Result<(), Refusal> {
@@ -128,17 +182,14 @@ fn method_known(method: &Method) -> Result<(), Refusal> {
 }
 
 /// RFC 9112, section 6.3, with no second chances: one length or one chunked coding, never both.
-fn framing(version: Version, headers: &HeaderMap, body_limit: u64) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding = codings.next();
-    if codings.next().is_some() {
+fn framing(version: Version, seen: &Seen<'_>, body_limit: u64) -> Result<(), Refusal> {
+    if seen.coding.again {
         return Err(Refusal::Ambiguous("Transfer-Encoding is given twice"));
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if lengths.next().is_some() {
+    if seen.length.again {
         return Err(Refusal::Ambiguous("Content-Length is given twice"));
     }
+    let (coding, length) = (seen.coding.first, seen.length.first);
     if let Some(coding) = coding {
         if length.is_some() {
             return Err(Refusal::Ambiguous("both Content-Length and Transfer-Encoding are given"));
@@ -165,10 +216,10 @@ fn framing(version: Version, headers: &HeaderMap, body_limit: u64) -> Result<(),
     Ok(())
 }
 
-fn host<'a>(version: Version, uri: &'a http::Uri, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().map(|value| value.to_str().map_err(|_| Refusal::Ambiguous("Host is not ASCII")));
-    if hosts.next().is_some() {
+fn host<'a>(version: Version, uri: &'a http::Uri, seen: &Seen<'a>) -> Result<&'a str, Refusal> {
+    let ascii = |value: &'a HeaderValue| value.to_str().map_err(|_| Refusal::Ambiguous("Host is not ASCII"));
+    let host = seen.host.first.map(ascii);
+    if seen.host.again {
         return Err(Refusal::Ambiguous("Host is given twice"));
     }
     // HTTP/2 names the host in :authority; a Host beside it must say the same (RFC 9113, section 8.3.1).

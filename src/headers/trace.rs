@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const CLOUD: HeaderName = HeaderName::from_static("x-cloud-trace-context");
+const W3C: HeaderName = HeaderName::from_static("traceparent");
 
 /// 16 bytes as hex digits, on the stack: every request carries two, and most are only copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +59,8 @@ impl Ids {
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let request = Hex::of(fastrand::u128(..).to_be_bytes());
-        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let given =
-            text("x-cloud-trace-context").and_then(cloud).or_else(|| text("traceparent").and_then(w3c));
+        let text = |name: HeaderName| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let given = text(CLOUD).and_then(cloud).or_else(|| text(W3C).and_then(w3c));
         let (trace, span, sampled) = given.unwrap_or_else(|| (request, fastrand::u64(1..), false));
         Self { request, trace, span, sampled }
     }

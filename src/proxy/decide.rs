@@ -23,7 +23,7 @@ pub(super) enum Act {
     Refuse(Refusal),
     Own(Own, Reason),
     File { handler: usize, entry: Arc<Entry> },
-    App { rewrite: Option<String> },
+    App { rewrite: Option<String>, plain: bool },
 }
 
 impl Gateway {
@@ -79,7 +79,7 @@ impl Gateway {
                 if let (Some(script), false) = (script, known) {
                     exchange.script = HeaderValue::from_str(&script).ok();
                 }
-                Act::App { rewrite: target.absolute.then(|| origin_form(target)) }
+                Act::App { rewrite: target.absolute.then(|| origin_form(target)), plain: head.plain }
             }
             Decision::File { handler, file, .. } => {
                 exchange.handler = Some(handler);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -178,7 +179,6 @@ impl Exchange {
             Some((path, query)) => (path, Some(query)),
             None => (raw.as_ref(), None),
         };
-        let address = self.tried.as_ref().map(|seat| seat.address.to_string());
         log.request(&Record {
             method: request.method.as_str(),
             path,
@@ -197,14 +197,14 @@ impl Exchange {
             bytes_out,
             client: self.client.ip,
             peer: self.client.peer,
-            user_agent: text(&request.headers, "user-agent"),
-            referer: text(&request.headers, "referer"),
+            user_agent: text(&request.headers, USER_AGENT),
+            referer: text(&request.headers, REFERER),
             request_id: self.ids.request.as_str(),
             trace_id: self.ids.trace.as_str(),
             span_id: &self.ids.span_hex(),
             sampled: self.ids.sampled,
             worker: self.tried.as_ref().map(|seat| seat.slot),
-            upstream_addr: address.as_deref(),
+            upstream_addr: self.tried.as_ref().map(|seat| seat.label.as_str()),
             retries: self.retries(),
             origin: self.origin,
             reason: self.reason,
@@ -222,10 +222,10 @@ impl Drop for Exchange {
 #[must_use]
 pub(super) fn host(request: &RequestHeader) -> &str {
     let authority = if request.version == Version::HTTP_2 { request.uri.authority() } else { None };
-    authority.map(http::uri::Authority::as_str).or_else(|| text(&request.headers, "host")).unwrap_or_default()
+    authority.map(http::uri::Authority::as_str).or_else(|| text(&request.headers, HOST)).unwrap_or_default()
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 

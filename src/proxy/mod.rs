@@ -220,11 +220,11 @@ impl ProxyHttp for Gateway {
             downstream.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         }
         match self.decide(session, exchange) {
-            Act::App { rewrite } => {
+            Act::App { rewrite, plain } => {
                 if let Some(target) = rewrite {
                     session.req_header_mut().set_raw_path(target.as_bytes())?;
                 }
-                if plain::is_plain(session.req_header()) {
+                if plain {
                     return self.plain(session, exchange).await.map(|()| true);
                 }
                 exchange.upgrade = session.as_downstream().is_upgrade_req();

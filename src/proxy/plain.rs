@@ -10,8 +10,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Method, Version};
+use http::header::TRANSFER_ENCODING;
+use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -25,27 +25,9 @@ const FIRST_READ: usize = 8 * 1024;
 /// Room for what follows: larger pieces cost fewer system calls, this much for each answer under way.
 const NEXT_READ: usize = 128 * 1024;
 
-/// Whether a request can take the short way.
-#[must_use]
-pub(super) fn is_plain(request: &RequestHeader) -> bool {
-    let headers = &request.headers;
-    let changes = [TRANSFER_ENCODING, UPGRADE, EXPECT].iter().any(|name| headers.contains_key(name));
-    // Pingora keeps a small body for a second try.
-    let kept_body = harmless_twice(request) && headers.contains_key(CONTENT_LENGTH);
-    request.version == Version::HTTP_11 && !changes && !kept_body && names_nothing(headers)
-}
-
 /// Whether the app may be asked twice for one request of a client (RFC 9110, section 9.2.1).
 fn harmless_twice(request: &RequestHeader) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)
-}
-
-/// What `Connection` names must not be passed on; finding it out is pingora's.
-fn names_nothing(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().all(|value| {
-        value.as_bytes().eq_ignore_ascii_case(b"keep-alive")
-            || value.as_bytes().eq_ignore_ascii_case(b"close")
-    })
 }
 
 impl Gateway {

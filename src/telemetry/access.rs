@@ -14,7 +14,7 @@ use super::{Origin, Record};
 pub fn line(buffer: &mut Vec<u8>, format: &Format, now: SystemTime, record: &Record<'_>) {
     let start = buffer.len();
     let done = match format {
-        Format::Json => serde_json::to_writer(&mut *buffer, &Json::from(now, record)).is_ok(),
+        Format::Json => json(buffer, now, record).is_ok(),
         Format::Gcp { project } => {
             serde_json::to_writer(&mut *buffer, &Gcp::from(now, record, project.as_deref())).is_ok()
         }
@@ -32,92 +32,125 @@ const fn level(record: &Record<'_>) -> &'static str {
     if record.status >= 500 { "error" } else { "info" }
 }
 
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+/// Appends `"name":` with the comma before it.
+macro_rules! key {
+    ($buffer:expr, $name:literal) => {
+        $buffer.extend_from_slice(concat!(",\"", $name, "\":").as_bytes())
+    };
 }
 
-#[derive(Serialize)]
-struct Json<'a> {
-    ts: String,
-    level: &'static str,
-    msg: &'static str,
-    method: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query: Option<&'a str>,
-    status: u16,
-    handler: &'a str,
-    handler_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    login: Option<&'static str>,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<f64>,
-    bytes_in: usize,
-    bytes_out: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer_ip: Option<IpAddr>,
-    host: &'a str,
-    scheme: &'static str,
-    proto: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<&'a str>,
-    request_id: &'a str,
-    trace_id: &'a str,
-    span_id: &'a str,
-    sampled: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_addr: Option<&'a str>,
-    retries: u32,
-    origin: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
+/// A word of ours: nothing in it needs escaping.
+fn word(buffer: &mut Vec<u8>, word: &str) {
+    buffer.push(b'"');
+    buffer.extend_from_slice(word.as_bytes());
+    buffer.push(b'"');
 }
 
-impl<'a> Json<'a> {
-    fn from(now: SystemTime, record: &Record<'a>) -> Self {
-        Self {
-            ts: humantime::format_rfc3339_millis(now).to_string(),
-            level: level(record),
-            msg: "request",
-            method: record.method,
-            path: record.path,
-            query: record.query,
-            status: record.status,
-            handler: record.handler,
-            handler_type: record.handler_type,
-            login: record.login,
-            duration_ms: millis(record.duration),
-            queue_ms: record.queue.map(millis),
-            upstream_ms: record.upstream.map(millis),
-            bytes_in: record.bytes_in,
-            bytes_out: record.bytes_out,
-            client_ip: record.client,
-            peer_ip: record.peer,
-            host: record.host,
-            scheme: record.scheme,
-            proto: record.proto,
-            user_agent: record.user_agent,
-            referer: record.referer,
-            request_id: record.request_id,
-            trace_id: record.trace_id,
-            span_id: record.span_id,
-            sampled: record.sampled,
-            worker: record.worker,
-            upstream_addr: record.upstream_addr,
-            retries: record.retries,
-            origin: record.origin.as_str(),
-            reason: record.reason.map(super::Reason::as_str),
-        }
+fn number(buffer: &mut Vec<u8>, number: impl itoa::Integer) {
+    buffer.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Milliseconds to the microsecond.
+fn millis(buffer: &mut Vec<u8>, duration: Duration) {
+    let micros = duration.as_micros();
+    number(buffer, micros / 1000);
+    buffer.push(b'.');
+    let digits = [(micros / 100) % 10, (micros / 10) % 10, micros % 10];
+    buffer.extend(digits.map(|digit| b'0' + u8::try_from(digit).unwrap_or_default()));
+}
+
+/// One object, its keys and our own words written as they are: the line is every request's cost. What comes from
+/// outside goes through serde_json.
+fn json(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::Result<()> {
+    write!(buffer, "{{\"ts\":\"{}\"", humantime::format_rfc3339_millis(now))?;
+    key!(buffer, "level");
+    word(buffer, level(record));
+    key!(buffer, "msg");
+    word(buffer, "request");
+    key!(buffer, "method");
+    serde_json::to_writer(&mut *buffer, record.method)?;
+    key!(buffer, "path");
+    serde_json::to_writer(&mut *buffer, record.path)?;
+    if let Some(query) = record.query {
+        key!(buffer, "query");
+        serde_json::to_writer(&mut *buffer, query)?;
     }
+    key!(buffer, "status");
+    number(buffer, record.status);
+    key!(buffer, "handler");
+    serde_json::to_writer(&mut *buffer, record.handler)?;
+    key!(buffer, "handler_type");
+    word(buffer, record.handler_type);
+    if let Some(login) = record.login {
+        key!(buffer, "login");
+        word(buffer, login);
+    }
+    key!(buffer, "duration_ms");
+    millis(buffer, record.duration);
+    if let Some(queue) = record.queue {
+        key!(buffer, "queue_ms");
+        millis(buffer, queue);
+    }
+    if let Some(upstream) = record.upstream {
+        key!(buffer, "upstream_ms");
+        millis(buffer, upstream);
+    }
+    key!(buffer, "bytes_in");
+    number(buffer, record.bytes_in);
+    key!(buffer, "bytes_out");
+    number(buffer, record.bytes_out);
+    if let Some(client) = record.client {
+        key!(buffer, "client_ip");
+        write!(buffer, "\"{client}\"")?;
+    }
+    if let Some(peer) = record.peer {
+        key!(buffer, "peer_ip");
+        write!(buffer, "\"{peer}\"")?;
+    }
+    key!(buffer, "host");
+    serde_json::to_writer(&mut *buffer, record.host)?;
+    key!(buffer, "scheme");
+    word(buffer, record.scheme);
+    key!(buffer, "proto");
+    word(buffer, record.proto);
+    json_rest(buffer, record)
+}
+
+fn json_rest(buffer: &mut Vec<u8>, record: &Record<'_>) -> std::io::Result<()> {
+    if let Some(user_agent) = record.user_agent {
+        key!(buffer, "user_agent");
+        serde_json::to_writer(&mut *buffer, user_agent)?;
+    }
+    if let Some(referer) = record.referer {
+        key!(buffer, "referer");
+        serde_json::to_writer(&mut *buffer, referer)?;
+    }
+    key!(buffer, "request_id");
+    word(buffer, record.request_id);
+    key!(buffer, "trace_id");
+    word(buffer, record.trace_id);
+    key!(buffer, "span_id");
+    word(buffer, record.span_id);
+    key!(buffer, "sampled");
+    buffer.extend_from_slice(if record.sampled { b"true" } else { b"false" });
+    if let Some(worker) = record.worker {
+        key!(buffer, "worker");
+        number(buffer, worker);
+    }
+    if let Some(address) = record.upstream_addr {
+        key!(buffer, "upstream_addr");
+        serde_json::to_writer(&mut *buffer, address)?;
+    }
+    key!(buffer, "retries");
+    number(buffer, record.retries);
+    key!(buffer, "origin");
+    word(buffer, record.origin.as_str());
+    if let Some(reason) = record.reason {
+        key!(buffer, "reason");
+        word(buffer, reason.as_str());
+    }
+    buffer.push(b'}');
+    Ok(())
 }
 
 #[derive(Serialize)]
