@@ -115,6 +115,8 @@ impl Reloader {
 
     fn report(&self, result: Result<(), String>, cause: &str) {
         let succeeded = result.is_ok();
+        // A site that was built and not put in force has left series behind, too.
+        self.current.get().forget_others(&self.metrics);
         self.metrics.config_last_reload_successful.set(i64::from(succeeded));
         let label = if succeeded { "success" } else { "failure" };
         self.metrics.config_reloads.with_label_values(&[label]).inc();

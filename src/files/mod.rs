@@ -33,6 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use prometheus::IntCounter;
 use tokio::sync::Semaphore;
 
 use crate::appyaml::StaticOptions;
@@ -61,6 +62,7 @@ pub struct FileServer {
     cache: Cache,
     hashers: Arc<Semaphore>,
     epoch: Instant,
+    counters: Option<[IntCounter; 3]>,
 }
 
 /// Why there is nothing to serve at a path.
@@ -94,6 +96,11 @@ pub enum Body {
     Stream(Reader),
 }
 
+/// Places of the counters of looks.
+const HIT: usize = 0;
+const MISS: usize = 1;
+const ABSENT: usize = 2;
+
 impl FileServer {
     /// Opens the application root. `never_served` are the active app.yaml and what it includes, relative to
     /// `root` (R-CONFIG); `cache` is the number of bytes that may be held in memory.
@@ -110,6 +117,19 @@ impl FileServer {
             cache: Cache::new(cache),
             hashers: Arc::new(Semaphore::new(HASHERS)),
             epoch: Instant::now(),
+            counters: None,
+        }
+    }
+
+    /// Counts every look: the file was known, was opened, or was known not to be there.
+    #[must_use]
+    pub fn counted_by(self, counters: [IntCounter; 3]) -> Self {
+        Self { counters: Some(counters), ..self }
+    }
+
+    fn count(&self, result: usize) {
+        if let Some(counters) = &self.counters {
+            counters[result].inc();
         }
     }
 
@@ -125,14 +145,22 @@ impl FileServer {
     /// [`Self::look`] at a given time, in milliseconds since the server began.
     fn look_at(&self, rel: &str, now: u64) -> Result<Arc<Entry>, Absent> {
         let stale = match self.cache.get(rel, now) {
-            Found::Fresh(entry) => return Ok(entry),
-            Found::Absent(absent) => return Err(absent),
+            Found::Fresh(entry) => {
+                self.count(HIT);
+                return Ok(entry);
+            }
+            Found::Absent(absent) => {
+                self.count(ABSENT);
+                return Err(absent);
+            }
             Found::Stale(entry) if entry.settled && self.root.stat(rel) == Ok(entry.stamp) => {
+                self.count(HIT);
                 return Ok(entry);
             }
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
         };
+        self.count(MISS);
         match self.root.read(rel) {
             Ok((file, stamp)) => {
                 let entry = Arc::new(self.cache.entry(rel, file, stamp, now));

@@ -162,15 +162,21 @@ impl Exchange {
             None if self.reason == Some(Reason::NoHandler) || self.origin == Origin::App => {
                 &self.site.unmatched
             }
+            None if matches!(self.reason, Some(Reason::LoginBlocked | Reason::Reserved)) => {
+                &self.site.blocked
+            }
             None => &self.site.internal,
         };
-        metrics.answered(&Answered {
-            method: &request.method,
-            status,
-            seconds: duration.as_secs_f64(),
-            bytes_in,
-            bytes_out,
-        });
+        // Probes would drown an app that has little to do.
+        if self.reason != Some(Reason::Health) {
+            metrics.answered(&Answered {
+                method: &request.method,
+                status,
+                seconds: duration.as_secs_f64(),
+                bytes_in,
+                bytes_out,
+            });
+        }
         if !log.wants(status) {
             return;
         }

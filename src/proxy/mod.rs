@@ -102,7 +102,10 @@ impl Gateway {
         let avoid = exchange.tried.take();
         let pool = &self.shared.pool;
         let lease = match pool.try_lease(avoid.as_ref()) {
-            Some(lease) => lease,
+            Some(lease) => {
+                self.shared.metrics.queue_wait.observe(0.0);
+                lease
+            }
             None => failure::wait(session, pool.lease(avoid.as_ref()))
                 .await
                 .map_err(|busy| failure::busy(exchange, busy))?,

@@ -42,6 +42,8 @@ pub struct Site {
     pub desks: Vec<Desk>,
     /// For requests that no handler matched.
     pub unmatched: HandlerMetrics,
+    /// For requests refused because some reading of their path is protected.
+    pub blocked: HandlerMetrics,
     /// For requests answered before any handler.
     pub internal: HandlerMetrics,
     /// The body of the proxy's own errors, where app.yaml names one.
@@ -128,6 +130,7 @@ impl Site {
         let unopened = |source| LoadError::Root { path: root.to_owned(), source };
         let files =
             FileServer::open(root, &app.sources, settings.static_cache.value.as_u64()).map_err(unopened)?;
+        let files = files.counted_by(metrics.static_cache());
         let policy = Policy::new(app.era == Era::Classic, settings.request_timeout.value);
         let desks = map
             .handlers()
@@ -146,6 +149,7 @@ impl Site {
             policy,
             desks,
             unmatched: metrics.handler("_unmatched", HandlerKind::Unmatched),
+            blocked: metrics.handler("_blocked", HandlerKind::Blocked),
             internal: metrics.handler("_internal", HandlerKind::Internal),
             error_pages: error_pages.map_err(unopened)?,
             trusted: settings.trusted_proxy.value.clone(),
@@ -167,6 +171,11 @@ impl Site {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             metrics.config_warnings.with_label_values(&[severity]).set(count);
         }
+    }
+
+    /// Takes the series of handlers away that this site, in force, does not have.
+    pub fn forget_others(&self, metrics: &Metrics) {
+        metrics.keep_handlers(&self.desks.iter().map(|desk| desk.metrics.label()).collect());
     }
 
     /// The page for one of the proxy's own errors, the default one where there is none for this code.

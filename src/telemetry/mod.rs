@@ -32,7 +32,7 @@ pub struct Record<'a> {
     pub proto: &'static str,
     /// The status sent; 499 when the client left first.
     pub status: u16,
-    /// The handler's url text, `_unmatched` or `_internal`.
+    /// The handler's url text, `_unmatched`, `_blocked` or `_internal`.
     pub handler: &'a str,
     /// `script`, `static_dir` and so on.
     pub handler_type: &'static str,

@@ -25,14 +25,7 @@ impl Crew {
         self.starts.retain(|worker, _| {
             let known = *worker < self.target.slots() || posts.iter().any(|post| post.worker == *worker);
             if !known {
-                let label = [worker.to_string()];
-                let metrics = &self.metrics;
-                for gauge in
-                    [&metrics.worker_ready, &metrics.worker_in_flight, &metrics.worker_resident_memory]
-                {
-                    // A gauge that was never set is not there to be removed.
-                    let _ = gauge.remove_label_values(&label);
-                }
+                self.metrics.forget_worker(*worker);
             }
             known
         });

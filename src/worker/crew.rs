@@ -22,6 +22,7 @@ use super::process;
 
 use super::slot::{Event, Order, Slot, State, jittered};
 use super::status::Board;
+use super::usage::Meter;
 use super::{Command, Plan, Surroundings};
 
 /// The longest rest of an attached upstream: looking costs nothing.
@@ -55,6 +56,7 @@ pub(super) struct Crew {
     pub(super) stopping: Option<bool>,
     pub(super) oom_kills: Option<u64>,
     pub(super) changed: bool,
+    pub(super) meter: Meter,
 }
 
 impl Crew {
@@ -91,6 +93,7 @@ impl Crew {
             stopping: None,
             oom_kills: process::oom_kills(),
             changed: true,
+            meter: Meter::default(),
         }
     }
 

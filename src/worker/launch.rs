@@ -13,7 +13,7 @@ use crate::balance::{Address, Seat};
 use super::command::Template;
 use super::crew::Crew;
 use super::output::Stream;
-use super::post::{Dismissal, Live, News, Role, What, Why, spread, spread_time};
+use super::post::{Dismissal, Live, News, What, Why, spread, spread_time};
 use super::probe::{self, Check, Upstream};
 use super::slot::{Event, State};
 use super::{Command, Plan, process, stray};
@@ -33,7 +33,13 @@ impl Crew {
         post.generation = generation;
         let (worker, plan) = (post.worker, Arc::clone(&post.plan));
         let why = std::mem::replace(&mut post.why, Why::Crash);
-        *self.starts.entry(worker).or_default() += 1;
+        let starts = self.starts.entry(worker).or_default();
+        *starts += 1;
+        if *starts == 1 {
+            let wraps = matches!(plan.command, Command::Wrap(_));
+            let reasons = Why::ALL.map(Why::word);
+            self.metrics.begin_worker(worker, if wraps { &reasons } else { &[] });
+        }
         match &plan.command {
             Command::Wrap(template) => {
                 self.metrics
@@ -207,26 +213,6 @@ impl Crew {
             // Nobody listens any more once everything has ended.
             let _ = news.send(News { post: id, generation, what });
         });
-    }
-
-    /// Looks at what every worker uses.
-    pub(super) fn look(&mut self) {
-        while self.pumps.try_join_next().is_some() {}
-        let mut heavy = Vec::new();
-        for (id, post) in &self.posts {
-            let Some((pid, live)) = post.pid().zip(post.live.as_ref()) else { continue };
-            let Some(resident) = process::resident(pid) else { continue };
-            let gauge = self.metrics.worker_resident_memory.with_label_values(&[post.worker.to_string()]);
-            gauge.set(i64::try_from(resident).unwrap_or(i64::MAX));
-            let serves = post.role == Role::Main && post.slot.state == State::Ready;
-            if serves && live.max_rss.is_some_and(|most| resident > most) {
-                heavy.push(*id);
-            }
-        }
-        for id in heavy {
-            self.wear(id, Why::MaxRss);
-        }
-        self.advance();
     }
 }
 

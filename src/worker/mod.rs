@@ -34,6 +34,7 @@ mod stray;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::ffi::OsString;
 use std::fmt;

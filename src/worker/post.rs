@@ -40,6 +40,16 @@ pub(super) enum Why {
 }
 
 impl Why {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Initial,
+        Self::Crash,
+        Self::MaxRequests,
+        Self::MaxLifetime,
+        Self::MaxRss,
+        Self::Reload,
+        Self::Scale,
+    ];
+
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Initial => "initial",

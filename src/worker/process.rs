@@ -23,9 +23,6 @@ const LAST_SIGNAL: c_int = 64;
 /// Descriptors closed one by one on kernels without `close_range`.
 const MANY: c_int = 1024;
 
-/// Descendants of one worker whose memory is looked at.
-const MOST_PROCESSES: usize = 64;
-
 /// Starts a worker: `words` in `dir`, with our environment, without `remove`, with `env` on top.
 ///
 /// `guard` is the guard's pipe, told of the new group by the child itself: there is no moment in which the
@@ -212,24 +209,6 @@ fn name(signal: c_int) -> String {
 pub(super) fn oom_kills() -> Option<u64> {
     let events = std::fs::read_to_string("/sys/fs/cgroup/memory.events").ok()?;
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-}
-
-/// The resident memory of a process and its descendants in bytes: under gunicorn the app is a child of the worker's
-/// process. Pages they share count twice.
-pub(super) fn resident(pid: u32) -> Option<u64> {
-    let (mut pages, mut open, mut seen) = (None, vec![pid], 0);
-    while let Some(pid) = open.pop().filter(|_| seen < MOST_PROCESSES) {
-        seen += 1;
-        let Some(process) = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok())
-        else {
-            continue;
-        };
-        let Ok(statm) = process.statm() else { continue };
-        pages = Some(pages.unwrap_or(0) + statm.resident);
-        let tasks = process.tasks().into_iter().flatten().flatten();
-        open.extend(tasks.filter_map(|task| task.children().ok()).flatten());
-    }
-    pages?.checked_mul(procfs::page_size())
 }
 
 /// The program's search path as the worker will see it.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::balance::{Address, Seat};
 
 use super::slot::State;
-use super::{Plan, RollError, process};
+use super::{Plan, RollError, usage};
 
 /// One worker as the status page shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl From<&Row> for WorkerStatus {
             in_flight: seat.map_or(0, |seat| seat.in_flight()),
             requests: seat.map_or(0, |seat| seat.requests()),
             restarts: row.restarts,
-            rss_bytes: row.pid.and_then(process::resident),
+            rss_bytes: row.pid.and_then(usage::resident),
             started_at: row.started_at,
         }
     }

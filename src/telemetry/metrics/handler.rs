@@ -25,9 +25,9 @@ impl Metrics {
             response_size: self.response_size.with_label_values(&[type_label]),
             last_request: self.last_request.with_label_values(&[label]),
         };
-        let (method, code) = (&Method::GET, if kind == HandlerKind::Blocked { 404 } else { 200 });
-        if let Some(counter) = handles.count(method, code) {
-            counter.inc_by(0);
+        for status in kind.foreseen() {
+            handles.count(&Method::GET, *status);
+            handles.duration(class_of(*status));
         }
         handles
     }
@@ -61,6 +61,16 @@ impl HandlerKind {
             Self::Blocked => "blocked",
             Self::Unmatched => "unmatched",
             Self::Internal => "internal",
+        }
+    }
+
+    /// Statuses that stand at zero before the first answer.
+    const fn foreseen(self) -> &'static [u16] {
+        match self {
+            Self::Script => &[200, 302, 404, 500, 502, 503, 504],
+            Self::StaticDir | Self::StaticFiles => &[200, 304, 404],
+            Self::Blocked | Self::Unmatched => &[404],
+            Self::Internal => &[200, 302, 400],
         }
     }
 }
@@ -166,13 +176,15 @@ impl HandlerMetrics {
         if let Some(counter) = self.count(answered.method, answered.status) {
             counter.inc();
         }
-        let class = class_of(answered.status);
-        self.durations[class]
-            .get_or_init(|| self.metrics.duration.with_label_values(&[self.label.as_str(), CLASSES[class]]))
-            .observe(answered.seconds);
+        self.duration(class_of(answered.status)).observe(answered.seconds);
         self.request_size.observe(answered.bytes_in as f64);
         self.response_size.observe(answered.bytes_out as f64);
         self.last_request.set(unix_now());
+    }
+
+    fn duration(&self, class: usize) -> &Histogram {
+        let family = &self.metrics.duration;
+        self.durations[class].get_or_init(|| family.with_label_values(&[self.label.as_str(), CLASSES[class]]))
     }
 
     fn count(&self, method: &Method, status: u16) -> Option<&IntCounter> {

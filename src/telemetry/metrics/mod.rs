@@ -4,10 +4,10 @@
 //! Labels come from closed sets or from the configuration, never from a request. What is counted per
 //! request is resolved at load ([`HandlerMetrics`]); nothing here is looked up by name while serving.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
+use prometheus::core::Collector as _;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
@@ -15,34 +15,29 @@ use prometheus::{
 
 use super::Reason;
 
+mod buckets;
+mod family;
 mod handler;
 mod maker;
+mod worker;
+mod zero;
 
+use buckets::{REQUEST_SECONDS, SIZE_BYTES, START_SECONDS, WAIT_SECONDS};
 use maker::Maker;
 
+pub use family::{Family, Kind};
 pub use handler::{Answered, HandlerKind, HandlerMetrics, StaticResult, class_of};
+pub use worker::{WorkerUsage, WorkerUsages};
 
-/// OTel's advice for HTTP plus App Engine's deadlines, in seconds.
-const REQUEST_SECONDS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0];
-/// Waiting in the queue and connecting, in seconds.
-const WAIT_SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// From spawning a worker to its first sign of readiness, in seconds.
-const START_SECONDS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Powers of four from 256 bytes to 64 MiB.
-const SIZE_BYTES: &[f64] = &[
-    256.0,
-    1024.0,
-    4096.0,
-    16_384.0,
-    65_536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-];
+/// What it was built for.
+const TARGET: &str =
+    match (cfg!(target_arch = "x86_64"), cfg!(target_arch = "aarch64"), cfg!(target_env = "musl")) {
+        (true, _, false) => "x86_64-linux-gnu",
+        (true, _, true) => "x86_64-linux-musl",
+        (_, true, false) => "aarch64-linux-gnu",
+        (_, true, true) => "aarch64-linux-musl",
+        _ => std::env::consts::ARCH,
+    };
 /// States of a worker, as in `/status`.
 pub const WORKER_STATES: [&str; 5] = ["starting", "ready", "draining", "backoff", "failed"];
 const LIFECYCLE_STATES: [&str; 4] = ["starting", "ready", "draining", "stopped"];
@@ -52,6 +47,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    families: Arc<Vec<Family>>,
     requests: IntCounterVec,
     duration: HistogramVec,
     request_size: HistogramVec,
@@ -71,6 +67,13 @@ pub struct Metrics {
     pub stripped_underscore: IntCounter,
     /// Bytes of static files sent.
     pub static_sent_bytes: IntCounter,
+    static_cache_requests: IntCounterVec,
+    /// Bytes the static files held in memory count for.
+    pub static_cache_bytes: IntGauge,
+    /// Static files known.
+    pub static_cache_entries: IntGauge,
+    /// The most memory the workers and the proxy may use together, bytes; 0 for no limit.
+    pub memory_limit: IntGauge,
     /// Requests waiting for a worker.
     pub queue_depth: IntGauge,
     /// Requests that may wait at most.
@@ -103,8 +106,8 @@ pub struct Metrics {
     pub worker_exits: IntCounterVec,
     /// From spawn to ready, seconds.
     pub worker_start_duration: Histogram,
-    /// Resident memory of a worker's process, bytes, by `worker`.
-    pub worker_resident_memory: IntGaugeVec,
+    /// What the workers' processes use.
+    pub worker_usage: WorkerUsages,
     /// Probes of workers, by `worker` and `result`.
     pub worker_health_checks: IntCounterVec,
     /// Reloads of the configuration, by `result`.
@@ -127,17 +130,25 @@ impl Metrics {
     /// # Errors
     /// Only when two families share a name, which a test rules out.
     pub fn new() -> prometheus::Result<Self> {
-        let make = Maker(Registry::new_custom(Some("compat_proxy".to_owned()), None)?);
+        let make = Maker::new()?;
         let stripped = make.counters("headers_stripped_total", "client headers removed", &["kind"])?;
         let generated = make.counters(
             "responses_generated_total",
             "answers made by the proxy itself, not by app or file",
             &["reason"],
         )?;
-        let build =
-            make.gauges("build_info", "the running program; always 1", &["version", "target", "pingora"])?;
+        let build = make.gauges(
+            "build_info",
+            "the running program; always 1",
+            &["version", "revision", "target", "pingora"],
+        )?;
         build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, pingora_version()])
+            .with_label_values(&[
+                env!("CARGO_PKG_VERSION"),
+                option_env!("COMPAT_PROXY_REVISION").unwrap_or("unknown"),
+                TARGET,
+                pingora_version(),
+            ])
             .set(1);
         let sent = make.counters("static_sent_bytes_total", "bytes of static files sent", &["encoding"])?;
         let metrics = Self {
@@ -198,6 +209,19 @@ impl Metrics {
             stripped_appengine: stripped.with_label_values(&["appengine"]),
             stripped_underscore: stripped.with_label_values(&["underscore"]),
             static_sent_bytes: sent.with_label_values(&["identity"]),
+            static_cache_requests: make.counters(
+                "static_cache_requests_total",
+                "looks for static files: known (hit), opened (miss), known not to be there (absent)",
+                &["result"],
+            )?,
+            static_cache_bytes: make
+                .gauge("static_cache_bytes", "what the static files held in memory count for")?,
+            static_cache_entries: make
+                .gauge("static_cache_entries", "static files held in memory or open")?,
+            memory_limit: make.gauge(
+                "memory_limit_bytes",
+                "memory that the control group of the proxy and its workers may use; 0 for no limit",
+            )?,
             queue_depth: make.gauge("queue_depth", "requests waiting for a worker")?,
             queue_limit: make.gauge("queue_limit", "requests that may wait")?,
             queue_wait: make.histogram(
@@ -246,11 +270,7 @@ impl Metrics {
                 "from spawning a worker to its being ready",
                 START_SECONDS,
             )?,
-            worker_resident_memory: make.gauges(
-                "worker_resident_memory_bytes",
-                "resident memory of the worker's process",
-                &["worker"],
-            )?,
+            worker_usage: WorkerUsages::new(&make)?,
             worker_health_checks: make.counters(
                 "worker_health_checks_total",
                 "probes of workers",
@@ -274,35 +294,13 @@ impl Metrics {
             )?,
             log_dropped: make.counters("log_dropped_total", "log lines thrown away", &["stream"])?,
             panics: make.counter("panics_total", "panics caught while serving; each is a bug")?,
-            registry: make.0,
+            registry: Registry::new(),
+            families: Arc::default(),
         };
+        let (registry, families) = make.done();
+        let metrics = Self { registry, families: Arc::new(families), ..metrics };
         metrics.start_at_zero();
         Ok(metrics)
-    }
-
-    /// So that `rate()` and alerts work from the first scrape.
-    fn start_at_zero(&self) {
-        for state in WORKER_STATES {
-            self.workers.with_label_values(&[state]).set(0);
-        }
-        for reason in ["full", "timeout", "draining"] {
-            self.queue_rejected.with_label_values(&[reason]).inc_by(0);
-        }
-        for result in ["success", "failure"] {
-            self.config_reloads.with_label_values(&[result]).inc_by(0);
-        }
-        for result in ["ok", "failed"] {
-            for reason in ["connect_error", "reset"] {
-                self.upstream_retries.with_label_values(&[reason, result]).inc_by(0);
-            }
-        }
-        for severity in ["warning", "note"] {
-            self.config_warnings.with_label_values(&[severity]).set(0);
-        }
-        for stream in ["access", "events", "workers"] {
-            self.log_dropped.with_label_values(&[stream]).inc_by(0);
-        }
-        self.lifecycle("starting");
     }
 
     /// Counts one answer made by the proxy itself.
@@ -340,6 +338,18 @@ impl Metrics {
             .iter()
             .map(|result| self.static_requests.with_label_values(&[handler, result.as_str()]))
             .collect()
+    }
+
+    /// The counters of looks for static files: known, opened, known not to be there.
+    #[must_use]
+    pub fn static_cache(&self) -> [IntCounter; 3] {
+        ["hit", "miss", "absent"].map(|result| self.static_cache_requests.with_label_values(&[result]))
+    }
+
+    /// Every family of ours, by name, whether or not anything was counted.
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// The counters of one worker slot, one for each class of status codes from 1xx to 5xx.
