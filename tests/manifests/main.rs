@@ -6,6 +6,7 @@
 mod dashboards;
 mod image;
 mod kubernetes;
+mod metrics;
 mod promql;
 mod readme;
 mod scrape;

@@ -17,15 +17,22 @@ use crate::{BINARY, path};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One line of `/metrics`.
+#[derive(Clone)]
 pub(crate) struct Sample {
     pub(crate) metric: String,
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// The scrape, made once for all tests.
-pub(crate) static SCRAPE: LazyLock<Vec<Sample>> = LazyLock::new(|| {
+/// The first scrape of a proxy that nobody has asked anything.
+pub(crate) static FIRST: LazyLock<Vec<Sample>> = LazyLock::new(|| SCRAPES.0.clone());
+/// The last one.
+pub(crate) static SCRAPE: LazyLock<Vec<Sample>> = LazyLock::new(|| SCRAPES.1.clone());
+
+/// Both, made once for all tests.
+static SCRAPES: LazyLock<(Vec<Sample>, Vec<Sample>)> = LazyLock::new(|| {
     let proxy = Proxy::start();
     proxy.wait("two workers are ready", |proxy| proxy.ready_workers() == 2);
+    let first = parse(&get(&proxy.admin, "/metrics"));
     for target in
         ["/", "/static/style.css", "/static/none", "/admin/", "//admin/", "/a/../b", "/missing", "/error"]
     {
@@ -39,7 +46,7 @@ pub(crate) static SCRAPE: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     });
     proxy.signal(Signal::HUP);
     proxy.wait("the reload is done", |proxy| proxy.status()["config"]["reloads"].as_i64() > Some(0));
-    parse(&get(&proxy.admin, "/metrics"))
+    (first, parse(&get(&proxy.admin, "/metrics")))
 });
 
 struct Proxy {
@@ -139,7 +146,7 @@ fn get(address: &str, target: &str) -> String {
     body.to_owned()
 }
 
-fn parse(text: &str) -> Vec<Sample> {
+pub(crate) fn parse(text: &str) -> Vec<Sample> {
     let label = Regex::new(r#"(\w+)="((?:[^"\\]|\\.)*)""#).expect("a pattern");
     let sample = |line: &str| {
         let (metric, rest) = line.split_at(line.find(['{', ' '])?);

@@ -177,7 +177,7 @@ impl Metrics {
             )?,
             last_request: make.float_gauges(
                 "http_last_request_timestamp_seconds",
-                "when the handler was last asked, Unix time",
+                "when the handler was last asked, Unix time; 0 for never",
                 &["handler"],
             )?,
             login_blocked: make.counters(
@@ -226,7 +226,7 @@ impl Metrics {
             queue_limit: make.gauge("queue_limit", "requests that may wait")?,
             queue_wait: make.histogram(
                 "queue_wait_seconds",
-                "time spent waiting for a worker",
+                "time spent waiting for a worker; 0 for most requests",
                 WAIT_SECONDS,
             )?,
             queue_rejected: make.counters(
