@@ -11,6 +11,7 @@ pub mod h2c;
 pub mod load;
 pub mod namespaces;
 pub mod origin;
+pub mod prometheus;
 pub mod pythons;
 
 use std::collections::BTreeMap;

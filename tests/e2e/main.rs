@@ -18,6 +18,7 @@ mod files;
 mod frameworks;
 mod headers;
 mod launcher;
+mod observe;
 mod oracle;
 mod proxying;
 mod reload;

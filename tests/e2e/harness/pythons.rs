@@ -79,6 +79,11 @@ pub fn old() -> Option<&'static Python> {
     .as_ref()
 }
 
+/// A folder with these packages for the Python 3 of the machine
+pub fn packages(name: &str, words: &[&str]) -> Result<PathBuf, String> {
+    folder(name, words, |to| pip(python(), words, to, None))
+}
+
 /// Both, as far as they are there.
 pub fn all() -> impl Iterator<Item = &'static Python> {
     modern().into_iter().chain(old())
