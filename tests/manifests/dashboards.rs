@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::promql::{grouped_by, selectors, unknown_words};
+use crate::promql::{grouped_by, recorded, selectors, unknown_words};
 use crate::scrape::SCRAPE;
 use crate::{names, read};
 
 /// Labels that the scraping Prometheus adds.
-const ADDED: [&str; 4] = ["namespace", "job", "pod", "instance"];
+const ADDED: [&str; 5] = ["cluster", "namespace", "job", "pod", "instance"];
+/// Labels that recording rules keep beside those.
+const KEPT: [&str; 1] = ["handler"];
 
 fn boards() -> Vec<(String, Value)> {
     let files = names("dashboards").into_iter().filter(|name| name.ends_with(".json"));
@@ -34,6 +36,10 @@ fn panels(board: &Value) -> impl Iterator<Item = &Value> {
     list(&board["panels"], "panels").iter().filter(|panel| panel["type"] != "row")
 }
 
+/// Units of Grafana that the boards use.
+const UNITS: [&str; 10] =
+    ["reqps", "ops", "cps", "short", "percentunit", "s", "dtdurations", "bytes", "Bps", "none"];
+
 /// Every expression with where it stands and its legend.
 fn expressions(name: &str, board: &Value) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
@@ -55,7 +61,9 @@ fn expressions(name: &str, board: &Value) -> Vec<(String, String, String)> {
 #[test]
 fn each_board_has_a_fixed_name_and_the_usual_variables() {
     let boards = boards();
-    assert!(boards.iter().any(|(name, _)| name == "compat-proxy-overview.json"));
+    let names: Vec<&str> = boards.iter().filter_map(|(name, _)| name.split('.').next()).collect();
+    let wanted = ["handlers", "internals", "overview", "slo", "static", "workers"];
+    assert_eq!(names, wanted.map(|name| format!("compat-proxy-{name}")));
     let used = Regex::new(r#"\$\{?([a-z]\w*)"#).expect("a pattern");
     for (name, board) in &boards {
         assert_eq!(format!("{}.json", text(&board["uid"], name)), *name);
@@ -86,13 +94,55 @@ fn each_panel_says_what_it_shows_and_in_which_unit() {
         }
         for panel in panels(&board) {
             let place = format!("{name}: {}", text(&panel["title"], &name));
-            text(&panel["description"], &place);
-            text(&panel["fieldConfig"]["defaults"]["unit"], &place);
+            let unit = text(&panel["fieldConfig"]["defaults"]["unit"], &place);
+            assert!(UNITS.contains(&unit), "{place}: {unit}");
+            let description = text(&panel["description"], &place);
+            assert!(description.ends_with('.') || description.ends_with(')'), "{place}: {description}");
             assert_eq!(panel["datasource"]["uid"], "${datasource}", "{place}");
             let kind = text(&panel["type"], &place);
-            assert!(["stat", "timeseries", "table", "heatmap", "gauge"].contains(&kind), "{place}: {kind}");
+            assert!(
+                ["stat", "timeseries", "table", "heatmap", "state-timeline"].contains(&kind),
+                "{place}: {kind}"
+            );
         }
     }
+}
+
+#[test]
+fn every_query_is_narrowed_by_what_is_chosen() {
+    let objective = Regex::new(r"^max\(compat_proxy:slo_\w+:objective\)$").expect("a pattern");
+    for (name, board) in boards() {
+        let variables: Vec<&str> = list(&board["templating"]["list"], &name)[1..]
+            .iter()
+            .filter_map(|variable| variable["name"].as_str())
+            .filter(|variable| ADDED.contains(variable))
+            .collect();
+        for (place, expression, _) in expressions(&name, &board) {
+            for variable in &variables {
+                let asked = format!("{variable}=~\"${variable}\"");
+                assert!(
+                    expression.contains(&asked) || objective.is_match(&expression),
+                    "{place}: {expression}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn links_lead_to_boards_that_are_there() {
+    let link = Regex::new(r"/d/([\w-]+)\?").expect("a pattern");
+    let boards = boards();
+    let mut found = 0;
+    for (name, board) in &boards {
+        assert_eq!(board["links"][0]["tags"][0], "compat-proxy", "{name}: no way to the others");
+        for target in link.captures_iter(&board.to_string()) {
+            found += 1;
+            let there = boards.iter().any(|(_, board)| board["uid"] == target[1]);
+            assert!(there, "{name} leads to {}", &target[1]);
+        }
+    }
+    assert!(found >= 10, "{found} links");
 }
 
 #[test]
@@ -117,7 +167,12 @@ fn every_query_selects_something_in_a_real_scrape() {
             assert_eq!(unknown_words(&expression), Vec::<String>::new(), "{place}: {expression}");
             let mut labels: BTreeSet<&str> = ADDED.into();
             let selected = selectors(&expression);
-            assert!(!selected.is_empty(), "{place}: {expression}");
+            let recorded = recorded(&expression);
+            assert!(recorded.is_subset(&crate::rules::recorded()), "{place}: {expression}");
+            assert!(!selected.is_empty() || !recorded.is_empty(), "{place}: {expression}");
+            if !recorded.is_empty() {
+                labels.extend(KEPT);
+            }
             for selector in &selected {
                 let matching = SCRAPE.iter().filter(|sample| {
                     let passes = |label: &str, matcher: &crate::promql::Matcher| {

@@ -9,6 +9,7 @@ mod kubernetes;
 mod metrics;
 mod promql;
 mod readme;
+mod rules;
 mod scrape;
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! As much of PromQL as the dashboards use: which series an expression selects, and by which labels it groups.
+//! As much of PromQL as dashboards and rules use: which series an expression selects, and by which labels it groups.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -9,26 +9,42 @@ static SELECTOR: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\b(compat_proxy_\w+|process_\w+)(?:\{([^}]*)\})?"));
 static MATCHER: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)""#));
 static GROUPING: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)"));
-static WORD: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z_]\w*"));
+static WORD: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-Za-z_]\w*"));
+static RECORDED: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bcompat_proxy:[\w:]+"));
 static BRACED: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{[^}]*\}|\[[^\]]*\]"));
 
-/// Words of the language that the dashboards use.
-const LANGUAGE: [&str; 14] = [
+/// Words of the language that dashboards and rules use.
+const LANGUAGE: [&str; 26] = [
+    "absent",
     "and",
+    "avg_over_time",
+    "bool",
     "by",
     "changes",
+    "clamp_min",
+    "group_left",
     "histogram_quantile",
+    "ignoring",
     "increase",
     "max",
+    "max_over_time",
     "min",
+    "offset",
     "on",
     "or",
     "rate",
+    "scalar",
     "sum",
+    "sum_over_time",
+    "time",
+    "topk",
     "unless",
     "vector",
     "without",
 ];
+
+/// Series that Prometheus makes about each scrape.
+const PROMETHEUS: [&str; 3] = ["up", "scrape_duration_seconds", "scrape_samples_scraped"];
 
 fn pattern(text: &str) -> Regex {
     Regex::new(text).unwrap_or_else(|error| panic!("{error}"))
@@ -79,6 +95,11 @@ fn matcher(found: regex::Captures<'_>) -> Matcher {
     Matcher { label: found[1].to_owned(), operator: found[2].to_owned(), value: found[3].to_owned() }
 }
 
+/// Every recorded series an expression names.
+pub(crate) fn recorded(expression: &str) -> BTreeSet<String> {
+    RECORDED.find_iter(expression).map(|found| found.as_str().to_owned()).collect()
+}
+
 /// Every label an expression groups or joins by.
 pub(crate) fn grouped_by(expression: &str) -> BTreeSet<String> {
     let labels = GROUPING.captures_iter(expression);
@@ -91,8 +112,12 @@ pub(crate) fn grouped_by(expression: &str) -> BTreeSet<String> {
 pub(crate) fn unknown_words(expression: &str) -> Vec<String> {
     let bare = BRACED.replace_all(expression, "");
     let bare = GROUPING.replace_all(&bare, "");
+    let bare = RECORDED.replace_all(&bare, "");
     let unknown = |word: &&str| {
-        !LANGUAGE.contains(word) && !word.starts_with("compat_proxy_") && !word.starts_with("process_")
+        !LANGUAGE.contains(word)
+            && !PROMETHEUS.contains(word)
+            && !word.starts_with("compat_proxy_")
+            && !word.starts_with("process_")
     };
     WORD.find_iter(&bare).map(|found| found.as_str()).filter(unknown).map(str::to_owned).collect()
 }
