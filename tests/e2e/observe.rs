@@ -63,7 +63,7 @@ fn every_panel_and_every_rule_shows_something_of_real_traffic() {
         seen("changes(compat_proxy_config_last_reload_success_timestamp_seconds[1m]) > 0");
         seen("increase(compat_proxy_worker_starts_total{reason=\"crash\"}[1m]) > 0");
         seen("compat_proxy:sli_slow:ratio_rate3d > 0 and compat_proxy:sli_errors:ratio_rate3d > 0");
-        let seconds = began.elapsed().as_secs() + 1;
+        let seconds = u32::try_from(began.elapsed().as_secs() + 1).expect("a short test");
         check_families(&prometheus, &proxy);
         check_rules(&prometheus, seconds);
         boards::check(&prometheus, seconds);
@@ -98,7 +98,7 @@ fn check_families(prometheus: &Prometheus, proxy: &Proxy) {
 }
 
 /// Every rule is evaluated without an error; a recording brings series, and what an alert looks at is there.
-fn check_rules(prometheus: &Prometheus, seconds: u64) {
+fn check_rules(prometheus: &Prometheus, seconds: u32) {
     let groups = prometheus.api("rules", &[]).expect("rules");
     let rules = groups["groups"].as_array().into_iter().flatten();
     let rules: Vec<&Value> =

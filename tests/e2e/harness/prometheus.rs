@@ -119,9 +119,10 @@ impl Prometheus {
     }
 
     /// What an expression was every second of the last `seconds`.
-    pub fn lately(&self, expression: &str, seconds: u64) -> Result<Vec<Series>, String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let (start, end) = ((now - seconds).to_string(), now.to_string());
+    pub fn lately(&self, expression: &str, seconds: u32) -> Result<Vec<Series>, String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+        // The last step is this very moment.
+        let (start, end) = (format!("{:.3}", now - f64::from(seconds)), format!("{now:.3}"));
         let parameters = [("query", expression), ("start", &start), ("end", &end), ("step", "1")];
         series(&self.api("query_range", &parameters)?)
     }

@@ -25,7 +25,7 @@ fn text(value: &Value) -> &str {
 
 /// Each expression of each panel gives at least one number, with everything chosen and with one of each; prints a
 /// sample of every panel and leaves them all beneath the target directory.
-pub fn check(prometheus: &Prometheus, seconds: u64) {
+pub fn check(prometheus: &Prometheus, seconds: u32) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards");
     let entries = std::fs::read_dir(folder).expect("the dashboards").flatten().map(|entry| entry.path());
     let mut files: Vec<_> =
