@@ -91,10 +91,8 @@ impl Policy {
             line(out, CONNECTION.as_str(), b"close");
         }
         out.extend_from_slice(&self.constant);
-        let peer = facts.client.peer.map(|ip| ip.to_string());
-        let named = facts.client.ip.filter(|ip| Some(*ip) != facts.client.peer).map(|ip| ip.to_string());
-        appengine(out, facts, named.as_deref().or(peer.as_deref()).unwrap_or_default());
-        forwarded(out, headers, facts, peer.as_deref());
+        appengine(out, facts);
+        forwarded(out, headers, facts);
         if let Some(script) = facts.script {
             line(out, "x-compat-script", script.as_bytes());
         }
@@ -184,8 +182,9 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>, ip: &str) {
+fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>) {
     let Facts { client, ids, host, .. } = facts;
+    let ip = client.ip.as_deref().unwrap_or_default();
     line(out, "x-appengine-user-ip", ip.as_bytes());
     line(out, "x-appengine-remote-addr", ip.as_bytes());
     line(out, "x-appengine-https", if client.https { b"on" } else { b"off" });
@@ -202,8 +201,9 @@ fn appengine(out: &mut Vec<u8>, facts: &Facts<'_>, ip: &str) {
 
 /// `X-Forwarded-*` and `Forwarded`: a trusted peer's words stay and its address is added, a stranger's are gone
 /// by now and ours take their place.
-fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>, peer: Option<&str>) {
+fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>) {
     let Facts { client, host, .. } = facts;
+    let peer = client.peer.as_deref();
     let scheme = if client.https { "https" } else { "http" };
     let said = |name: &str| client.trusted && headers.contains_key(name);
     let standing = headers.get_all("x-forwarded-for").iter().filter(|_| client.trusted);
@@ -243,6 +243,7 @@ fn forwarded(out: &mut Vec<u8>, headers: &HeaderMap, facts: &Facts<'_>, peer: Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::trust::IpText;
 
     fn sent(trusted: bool, headers: &[(&'static str, &str)]) -> (RequestHeader, Stripped) {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
@@ -250,8 +251,12 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         let ids = Ids::of(&HeaderMap::new());
-        let client =
-            Client { ip: "1.1.1.1".parse().ok(), peer: "10.0.0.1".parse().ok(), https: false, trusted };
+        let client = Client {
+            ip: IpText::from("1.1.1.1").ok(),
+            peer: IpText::from("10.0.0.1").ok(),
+            https: false,
+            trusted,
+        };
         let facts = Facts { client, host: "a.example:8080", ids: &ids, script: None, handler: None };
         let stripped =
             Policy::new(true, std::time::Duration::from_secs(60)).send(&mut request, &facts).unwrap();

@@ -85,8 +85,7 @@ pub struct Head<'a> {
     pub asked: Asked<'a>,
     /// `Host`, or the authority of HTTP/2; empty only in HTTP/1.0.
     pub host: &'a str,
-    /// HTTP/1.1 with a body of known length or none, and nothing that changes the connection or names headers that
-    /// belong to it: what can be passed on without pingora's help.
+    /// HTTP/1.1, a body of known length or none, nothing that changes the connection or names headers of it.
     pub plain: bool,
 }
 

@@ -1,17 +1,31 @@
 //! Who the client is: the peer of the connection, or whom a trusted peer names in `X-Forwarded-For`.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use arrayvec::ArrayString;
 use http::HeaderMap;
 use ipnet::IpNet;
 
+/// An address as text, written once for a request: the app is told it four times, the log twice. The longest
+/// (an IPv4 address in an IPv6 one) has 45 characters.
+pub type IpText = ArrayString<45>;
+
+/// An address as text.
+fn text(ip: IpAddr) -> IpText {
+    let mut text = IpText::new();
+    // It fits.
+    let _ = write!(text, "{ip}");
+    text
+}
+
 /// The client of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Client {
     /// The client's address; none when the peer is a unix socket and names nobody.
-    pub ip: Option<IpAddr>,
+    pub ip: Option<IpText>,
     /// The connection's peer; none on a unix socket.
-    pub peer: Option<IpAddr>,
+    pub peer: Option<IpText>,
     /// Whether the client used https, as far as we know.
     pub https: bool,
     /// Whether the peer's forwarding headers are believed.
@@ -31,8 +45,9 @@ pub fn client(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) 
         Some(ip) => known(ip),
         None => !trusted.is_empty(),
     };
+    let shown = peer.map(text);
     if !believed {
-        return Client { ip: peer, peer, https: false, trusted: false };
+        return Client { ip: shown, peer: shown, https: false, trusted: false };
     }
     let mut ip = peer;
     'list: for value in headers.get_all("x-forwarded-for").iter().rev() {
@@ -52,7 +67,7 @@ pub fn client(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) 
             .next()
             .is_some_and(|first| first.trim_ascii().eq_ignore_ascii_case(b"https"))
     });
-    Client { ip, peer, https, trusted: true }
+    Client { ip: ip.map(text), peer: shown, https, trusted: true }
 }
 
 /// `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]`, `[::1]:5`.

@@ -10,7 +10,6 @@ pub mod access;
 pub mod log;
 pub mod metrics;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 pub use log::{Format, Log};
@@ -49,9 +48,9 @@ pub struct Record<'a> {
     /// Body bytes sent.
     pub bytes_out: usize,
     /// The client, after trusted proxies.
-    pub client: Option<IpAddr>,
+    pub client: Option<&'a str>,
     /// The peer of the connection; none on a unix socket.
-    pub peer: Option<IpAddr>,
+    pub peer: Option<&'a str>,
     /// `User-Agent`.
     pub user_agent: Option<&'a str>,
     /// `Referer`.
