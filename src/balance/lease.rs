@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use crate::telemetry::metrics::Metrics;
 
-use super::Limits;
+use super::again::Again;
+use super::budget::Budget;
 use super::queue::Queue;
 use super::seat::Seat;
+use super::{FAR, Limits};
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -20,25 +22,13 @@ pub(super) struct Inner {
     pub(super) limits: ArcSwap<Limits>,
     /// `limits.concurrency`, one load away.
     pub(super) cap: AtomicU32,
-    pub(super) queue: Queue<Lease, Shunned>,
+    pub(super) queue: Queue<Lease, Again>,
     /// Counts ended requests; orders the seats by how long they have rested.
     pub(super) ended: AtomicU64,
     /// The breaker's clock starts here.
     pub(super) epoch: Instant,
+    pub(super) budget: Budget,
     pub(super) metrics: Arc<Metrics>,
-}
-
-/// The seat a request failed on. Until it has been seen whether that worker is dead, another one is waited for.
-#[derive(Debug)]
-pub(super) struct Shunned {
-    pub(super) seat: Arc<Seat>,
-    pub(super) until: Instant,
-}
-
-impl Shunned {
-    fn seat_now(&self) -> Option<&Arc<Seat>> {
-        (Instant::now() < self.until).then_some(&self.seat)
-    }
 }
 
 /// The right to send one request to one worker. Given back by dropping it, so a panic, a time-out and a client
@@ -52,7 +42,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The seat itself, for [`Pool::lease`]'s `avoid`.
+    /// The seat itself.
     #[must_use]
     pub fn seat(&self) -> &Arc<Seat> {
         &self.seat
@@ -64,9 +54,34 @@ impl Lease {
         self.waited
     }
 
-    /// The worker did not accept the connection: pass its seat over for a moment (100 ms, growing to 1 s).
-    pub fn unreachable(&self) {
+    /// The worker did not accept the connection: its seat is passed over for a moment (100 ms, growing to 1 s), and
+    /// the request may try again, as often as its patience allows. `earlier` is its last try's, if there was one.
+    #[must_use]
+    pub fn refused(&self, earlier: Option<&Again>) -> Again {
         self.seat.unreachable(self.pool.now());
+        Again::refused(&self.seat, earlier.map_or_else(|| self.pool.patience(), |earlier| earlier.until))
+    }
+
+    /// The connection broke before an answer, and the request does no harm when it is sent twice: the right to try
+    /// it again, if the budget for that is not used up.
+    #[must_use]
+    pub fn broke(&self) -> Option<Again> {
+        // This try has not ended yet, as its lease is still held.
+        if self.pool.budget.spend(self.pool.ended.load(Ordering::Relaxed) + 1) {
+            return Some(Again::broke(&self.seat, self.pool.patience()));
+        }
+        self.pool.metrics.upstream_retries.with_label_values(&["reset", "over_budget"]).inc();
+        None
+    }
+
+    /// The request had no answer in its time.
+    pub fn timed_out(&self) {
+        self.seat.timed_out();
+    }
+
+    /// Something moved between the request and its worker: that one lives.
+    pub fn moved(&self) {
+        self.seat.moved();
     }
 
     /// The worker accepted a connection or answered: forget earlier refusals.
@@ -97,7 +112,7 @@ impl Inner {
     /// Gives free places to those who wait, in their order, until either runs out.
     pub(super) fn dispatch(self: &Arc<Self>) {
         while let Some((waiter, lease)) =
-            self.queue.next(|shunned| self.pick(shunned.and_then(Shunned::seat_now)))
+            self.queue.next(|again| self.pick(again.and_then(Again::shunned)))
         {
             if let Err(mut lease) = waiter.give(lease) {
                 // It left this very moment. The loop gives its place to the next one; the lease must not
@@ -120,6 +135,18 @@ impl Inner {
         }
     }
 
+    /// Until when one who begins to wait now may do so.
+    pub(super) fn patience(&self) -> Instant {
+        Instant::now() + self.limits.load().queue_timeout.min(FAR)
+    }
+
+    /// When the next seat has rested enough; nothing else tells of it.
+    pub(super) fn rested(&self) -> Option<Instant> {
+        let seats = self.seats.load();
+        let next = seats.iter().filter_map(|seat| seat.resting(|| self.now())).min()?;
+        Some(self.epoch + Duration::from_millis(next))
+    }
+
     fn now(&self) -> u64 {
         // Never 0, which stands for "not resting".
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
@@ -127,14 +154,15 @@ impl Inner {
 
     pub(super) fn tell_limit(&self) {
         let places = self.seats.load().len().saturating_mul(self.cap.load(Ordering::SeqCst) as usize);
+        self.budget.hold(places);
         self.metrics.concurrency_limit.set(i64::try_from(places).unwrap_or(i64::MAX));
     }
 }
 
 /// The seat with the fewest requests below `cap`, of equal ones the longest rested, and the load it was seen with.
 ///
-/// A seat that refuses connections is passed over even if the others are full; when all of them do, the one
-/// whose rest ends first is tried. `avoid` is taken only when there is no other and it does not rest.
+/// A seat that refuses connections is not taken before it has rested. One that is silent is passed over even if the
+/// others are full, unless all are silent; so is `avoid`, unless there is no other.
 fn best<'a>(
     seats: &'a [Arc<Seat>],
     cap: u32,
@@ -143,24 +171,22 @@ fn best<'a>(
 ) -> Option<(&'a Arc<Seat>, u32)> {
     let alone = seats.len() == 1;
     let mut fit_exists = false;
-    let (mut fit, mut resting) = (None, None);
+    let (mut fit, mut silent) = (None, None);
     for seat in seats {
         let Some(load) = seat.open_load() else { continue };
-        let rest = seat.resting(&now);
-        if avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, seat)) && (!alone || rest.is_some()) {
+        if seat.resting(&now).is_some() || (!alone && avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, seat))) {
             continue;
         }
-        fit_exists |= rest.is_none();
+        let speaks = !seat.is_silent();
+        fit_exists |= speaks;
         if load >= cap {
             continue;
         }
-        let (place, rank) = match rest {
-            None => (&mut fit, (u64::from(load), seat.freed())),
-            Some(until) => (&mut resting, (until, u64::from(load))),
-        };
+        let place = if speaks { &mut fit } else { &mut silent };
+        let rank = (load, seat.freed());
         if place.as_ref().is_none_or(|(_, _, best)| rank < *best) {
             *place = Some((seat, load, rank));
         }
     }
-    if fit_exists { fit } else { resting }.map(|(seat, load, _)| (seat, load))
+    if fit_exists { fit } else { silent }.map(|(seat, load, _)| (seat, load))
 }

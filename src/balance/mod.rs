@@ -3,6 +3,7 @@
 //! 1. `seat`: one ready worker, its load under a hard cap, and its breaker.
 //! 2. `queue`: one bounded line for all, first come, first served.
 //! 3. `lease`: choosing a seat, claiming a place on it, and giving it back.
+//! 4. `again`: a second try, `budget`: how many of them there may be.
 //!
 //! The way of most requests takes no lock: scan the few seats, claim a place on the one with the fewest requests
 //! by compare-and-swap. Only when every place is taken does a request join the queue. A free place and a
@@ -12,6 +13,8 @@
 //! Any number of runtimes may use one pool at the same time. What was taken is given back by dropping it.
 //! Nothing here starts, stops or restarts a worker.
 
+mod again;
+mod budget;
 mod lease;
 mod queue;
 mod seat;
@@ -28,20 +31,19 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::telemetry::metrics::Metrics;
 
+pub use again::Again;
+use budget::Budget;
+use lease::Inner;
 pub use lease::Lease;
-use lease::{Inner, Shunned};
 use queue::{Queue, Refused};
 pub use seat::{Address, Seat};
 
-/// How often one who waits looks for a seat whose rest is over: nothing else tells of it.
+/// How often one who waits looks by itself: no event tells of a seat that is not shunned or not silent any more.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How long a second try keeps off the seat it failed on. The supervisor sees a death, and pools lose the seat, long
-/// before; what is still there afterwards is alive.
-const SHUN: Duration = LOOK_AGAIN;
 /// Stands for "no limit" where adding a length of time to a moment would overflow.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
@@ -88,6 +90,7 @@ impl Pool {
             queue: Queue::new(metrics.queue_depth.clone()),
             ended: AtomicU64::new(0),
             epoch: Instant::now(),
+            budget: Budget::new(),
             metrics,
         }));
         pool.set_limits(limits);
@@ -144,16 +147,16 @@ impl Pool {
 
     /// The right to send one request. Waits in the queue when every place is taken.
     ///
-    /// `avoid` is the seat that could not be reached or broke a moment ago, when this is the second try of a
-    /// request: as it has had its turn already, it waits at the head of the line, for a moment only for others.
+    /// `again` is what came of the try before, when this is not the request's first: as it has had its turn already, it
+    /// waits at the head of the line, for a moment only for other seats.
     /// Dropping the future at any point leaves the line and loses nothing.
     ///
     /// # Errors
     /// [`Busy`] says why there is none.
-    pub async fn lease(&self, avoid: Option<&Arc<Seat>>) -> Result<Lease, Busy> {
-        let result = match self.try_lease(avoid) {
+    pub async fn lease(&self, again: Option<&Again>) -> Result<Lease, Busy> {
+        let result = match self.try_lease(again) {
             Some(lease) => Ok(lease),
-            None => self.wait(avoid).await,
+            None => self.wait(again).await,
         };
         let metrics = &self.0.metrics;
         match &result {
@@ -165,9 +168,9 @@ impl Pool {
 
     /// The right to send one request if there is a free place at once and nobody waits.
     #[must_use]
-    pub fn try_lease(&self, avoid: Option<&Arc<Seat>>) -> Option<Lease> {
-        let overtakes = self.0.queue.len() != 0 && avoid.is_none();
-        if overtakes { None } else { self.0.pick(avoid) }
+    pub fn try_lease(&self, again: Option<&Again>) -> Option<Lease> {
+        let waits = again.map_or_else(|| self.0.queue.len() != 0, |again| again.pause().is_some());
+        if waits { None } else { self.0.pick(again.and_then(Again::shunned)) }
     }
 
     /// Seats that are admitted.
@@ -188,33 +191,42 @@ impl Pool {
         self.0.queue.len()
     }
 
-    async fn wait(&self, avoid: Option<&Arc<Seat>>) -> Result<Lease, Busy> {
-        let Limits { queue_depth, queue_timeout, .. } = self.limits();
+    async fn wait(&self, again: Option<&Again>) -> Result<Lease, Busy> {
         let began = Instant::now();
-        let deadline = began + queue_timeout.min(FAR);
-        let again = avoid.is_some();
-        let shunned = avoid.map(|seat| Shunned { seat: Arc::clone(seat), until: began + SHUN });
-        let mut ticket = self.0.queue.join(queue_depth, again, shunned).map_err(|refused| match refused {
+        let mut lease = self.stand(again).await?;
+        lease.waited = began.elapsed();
+        Ok(lease)
+    }
+
+    async fn stand(&self, again: Option<&Again>) -> Result<Lease, Busy> {
+        let deadline = again.map_or_else(|| self.0.patience(), |again| again.until);
+        if let Some(pause) = again.and_then(Again::pause) {
+            sleep_until(pause).await;
+            if let Some(lease) = self.try_lease(again) {
+                return Ok(lease);
+            }
+        }
+        let depth = self.limits().queue_depth;
+        let mut ticket = self.0.queue.join(depth, again.cloned()).map_err(|refused| match refused {
             Refused::Full => Busy::QueueFull,
             Refused::Closed => Busy::Draining,
         })?;
         // A place may have become free between looking and joining.
         self.0.dispatch();
-        let mut lease = loop {
-            let until = deadline.min(Instant::now() + LOOK_AGAIN);
+        loop {
+            let look = Instant::now() + LOOK_AGAIN;
+            let until = deadline.min(self.0.rested().map_or(look, |rested| rested.min(look)));
             match timeout_at(until, &mut ticket.granted).await {
-                Ok(Ok(lease)) => break lease,
+                Ok(Ok(lease)) => return Ok(lease),
                 Ok(Err(_)) => return Err(Busy::Draining),
                 Err(_) if until < deadline => self.0.dispatch(),
                 Err(_) => {
                     // Rather the seat it failed on than none.
-                    let last = ticket.last_look().or_else(|| if again { self.0.pick(None) } else { None });
-                    break last.ok_or_else(|| self.late())?;
+                    let last = || again.and_then(|_| self.0.pick(None));
+                    return ticket.last_look().or_else(last).ok_or_else(|| self.late());
                 }
             }
-        };
-        lease.waited = began.elapsed();
-        Ok(lease)
+        }
     }
 
     fn late(&self) -> Busy {

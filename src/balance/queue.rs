@@ -66,30 +66,25 @@ impl<T, A> Queue<T, A> {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Joins the line: at its end if it is shorter than `depth`, or, for one who has stood in it before,
-    /// at its head and without a limit.
-    pub(super) fn join(
-        &self,
-        depth: usize,
-        again: bool,
-        unwanted: Option<A>,
-    ) -> Result<Ticket<'_, T, A>, Refused> {
+    /// Joins the line: at its end if it is shorter than `depth`, or, for a choosy one, who has had a turn before,
+    /// at the end of those at its head and without a limit.
+    pub(super) fn join(&self, depth: usize, unwanted: Option<A>) -> Result<Ticket<'_, T, A>, Refused> {
         let (hand, granted) = oneshot::channel();
         let mut line = self.lock();
         if line.closed {
             return Err(Refused::Closed);
         }
-        if !again && line.waiters.len() >= depth {
+        if unwanted.is_none() && line.waiters.len() >= depth {
             return Err(Refused::Full);
         }
         let id = line.next;
         line.next += 1;
-        let waiter = Waiter { id, unwanted, hand };
-        if again {
-            line.waiters.push_front(waiter)
-        } else {
-            line.waiters.push_back(waiter)
-        }
+        let behind = match unwanted {
+            Some(_) => line.waiters.iter().position(|waiter| waiter.unwanted.is_none()),
+            None => None,
+        };
+        let at = behind.unwrap_or(line.waiters.len());
+        line.waiters.insert(at, Waiter { id, unwanted, hand });
         self.count(&line);
         Ok(Ticket { queue: self, id, granted })
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
@@ -60,6 +60,12 @@ pub struct Seat {
     failures: AtomicU32,
     /// Milliseconds on the pool's clock until which the seat is passed over; 0 when it is not resting.
     rest_until: AtomicU64,
+    /// Something has moved between the worker and its requests since that was last asked.
+    moved: AtomicBool,
+    /// A request has had no answer in its time.
+    doubted: AtomicBool,
+    /// The supervisor has found it silent.
+    silent: AtomicBool,
     idle: Notify,
     spent: Notify,
     gauge: OnceLock<IntGauge>,
@@ -80,6 +86,9 @@ impl Seat {
             freed: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             rest_until: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             idle: Notify::new(),
             spent: Notify::new(),
             gauge: OnceLock::new(),
@@ -102,6 +111,48 @@ impl Seat {
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Notes that something moved between the worker and a request. Reads before it writes, as this is every
+    /// request's path.
+    pub fn moved(&self) {
+        if !self.moved.load(Ordering::Relaxed) {
+            self.moved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether something has moved since this was last asked.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::Relaxed)
+    }
+
+    /// A request has had no answer in its time.
+    pub(super) fn timed_out(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request has had no answer in its time since the seat was last trusted.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
+    }
+
+    /// Passes the seat over, as long as any other speaks.
+    pub fn set_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
+    }
+
+    /// It lives: it is neither silent nor doubted.
+    pub fn trust(&self) {
+        self.doubted.store(false, Ordering::Relaxed);
+        self.silent.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is passed over for its silence.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Waits until a seat that was withdrawn holds no request any more. Never resolves while it is admitted
@@ -174,12 +225,19 @@ impl Seat {
         }
     }
 
-    /// A connection was refused at `now` (milliseconds of the pool's clock): rest for a moment.
+    /// A connection was refused at `now` (milliseconds of the pool's clock): rest for a moment. Requests that were
+    /// on their way together count as one.
     pub(super) fn unreachable(&self, now: u64) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(10);
+        let seen = self.rest_until.load(Ordering::SeqCst);
+        if seen != 0 && now < seen {
+            return;
+        }
+        let failures = self.failures.load(Ordering::Relaxed).min(10);
         let rest = REST_FIRST.saturating_mul(1 << failures).min(REST_MOST).as_millis();
         let until = now.saturating_add(u64::try_from(rest).unwrap_or(u64::MAX));
-        self.rest_until.fetch_max(until, Ordering::SeqCst);
+        if self.rest_until.compare_exchange(seen, until, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A connection was made: the past is forgotten. Reads before it writes, as this is every request's path.

@@ -24,6 +24,9 @@ use crate::worker::{Check, Command, CommandError, Plan, Template, Upstream};
 pub use launcher::{Interpreter, LauncherError};
 pub use survey::{place_of_runtime, survey};
 
+/// Asked of a worker whose life is in doubt, where no `--health-path` is given: App Engine's own, so no page of the app's.
+const PULSE: &str = "/_ah/health";
+
 /// Why there is no plan. All of these are the operator's to mend: exit code 78.
 #[derive(Debug, Error)]
 pub enum PlanError {
@@ -73,6 +76,8 @@ pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> R
         env: if wraps { environment::variables(app, settings) } else { Vec::new() },
         checks: checks(settings, app, wraps, resident),
         stop: resident.then(|| environment::own_request(app, "/_ah/stop")),
+        pulse: environment::own_request(app, settings.health_path.value.as_deref().unwrap_or(PULSE)),
+        silence: settings.request_timeout.value,
         start_timeout: settings.start_timeout.value,
         stop_timeout: settings.stop_timeout.value,
         drain_timeout: settings.grace_period.value,

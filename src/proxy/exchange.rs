@@ -12,7 +12,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use prometheus::IntGauge;
 
-use crate::balance::{Lease, Seat};
+use crate::balance::{Again, Lease, Seat};
 use crate::drain::Latch;
 use crate::headers::send;
 use crate::headers::trace::Ids;
@@ -41,13 +41,15 @@ pub struct Exchange {
     pub lease: Option<Lease>,
     /// The worker that was tried last.
     pub tried: Option<Arc<Seat>>,
+    /// The right to try once more, after a try that failed.
+    pub again: Option<Again>,
     /// Time in the queue, over all tries.
     pub queued: Option<Duration>,
     /// When a worker was chosen.
     pub sent: Option<Instant>,
     /// From then to the worker's response head.
     pub first_byte: Option<Duration>,
-    /// Tried again, for nothing could be sent.
+    /// Tried again, once or more often, for nothing could be sent.
     pub refused: bool,
     /// Tried again, for the connection broke before an answer.
     pub broken: bool,
@@ -78,6 +80,7 @@ impl Exchange {
             script: None,
             lease: None,
             tried: None,
+            again: None,
             queued: None,
             sent: None,
             first_byte: None,
@@ -139,12 +142,20 @@ impl Exchange {
     /// # Errors
     /// 413 above `--max-request-body`; after an upgrade there is no limit.
     pub fn received(&mut self, length: usize, upgraded: bool) -> pingora::Result<()> {
+        self.moved();
         self.bytes_in += length as u64;
         if self.bytes_in > self.site.max_request_body && !upgraded {
             self.reason = Some(Reason::BodyTooLarge);
             return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_down());
         }
         Ok(())
+    }
+
+    /// Something moved between the worker and this request.
+    pub fn moved(&self) {
+        if let Some(lease) = &self.lease {
+            lease.moved();
+        }
     }
 
     /// Counts the answer and writes its record, if the log wants it.

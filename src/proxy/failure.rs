@@ -2,14 +2,15 @@
 //!
 //! | what happened | again? | answer |
 //! |---|---|---|
-//! | the worker did not accept the connection: nothing was sent | once, another worker | 502 |
-//! | the connection broke before a response byte, GET or HEAD | once, another worker | 502 |
+//! | the worker did not accept the connection: nothing was sent | as long as one may wait | 503, `Retry-After` |
+//! | the connection broke before a response byte, GET or HEAD | once, within the budget | 502 |
 //! | the same, any other method | no | 502 |
 //! | the worker was silent too long | no | 504 |
 //! | queue full, or waited too long | no | 503, `Retry-After` |
 //! | the client was silent too long, or left | no | 408, or nothing (499 in the log) |
 
 use std::future::Future;
+use std::time::Duration;
 
 use http::Method;
 use pingora::proxy::Session;
@@ -23,6 +24,10 @@ use crate::telemetry::Reason;
 
 /// The status of a request whose client left, in the log.
 pub(super) const CLIENT_GONE: u16 = 499;
+/// How often it is looked whether a client that waits with a body to send is still there.
+const LOOK: Duration = Duration::from_millis(250);
+/// The kernel's number for an established TCP connection: in any other state the client has left.
+const ESTABLISHED: u8 = 1;
 /// No answer can reach anybody.
 pub(super) const NOBODY_LISTENS: u16 = 0;
 
@@ -43,21 +48,34 @@ pub(super) enum NoLease {
     ClientGone(Box<Error>),
 }
 
-/// Waits for a lease while the client stays. A request with a body to come cannot be watched without reading
-/// that body; it waits out its turn.
+/// Waits for a lease while the client stays.
 pub(super) async fn wait(
     session: &mut Session,
     lease: impl Future<Output = Result<Lease, Busy>>,
 ) -> Result<Lease, NoLease> {
-    if !session.as_downstream_mut().is_body_empty() {
-        return lease.await.map_err(NoLease::Busy);
-    }
     tokio::select! {
         biased;
         lease = lease => lease.map_err(NoLease::Busy),
-        gone = session.as_downstream_mut().read_body_or_idle(true) => {
-            let error = gone.err().unwrap_or_else(|| Error::explain(ErrorType::ConnectionClosed, "more than one request was sent at once"));
-            Err(NoLease::ClientGone(error))
+        error = gone(session) => Err(NoLease::ClientGone(error)),
+    }
+}
+
+/// Resolves when the client has left. Pingora can tell of a client that has nothing more to send; of one with a body
+/// to come it could only by reading that body, so there the kernel is asked now and then.
+async fn gone(session: &mut Session) -> Box<Error> {
+    let downstream = session.as_downstream_mut();
+    if downstream.is_http2() || downstream.is_body_empty() {
+        let end = downstream.read_body_or_idle(true).await;
+        return end.err().unwrap_or_else(|| {
+            Error::explain(ErrorType::ConnectionClosed, "more than one request was sent at once")
+        });
+    }
+    let socket = downstream.digest().and_then(|digest| digest.socket_digest.clone());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let state = socket.as_ref().and_then(|socket| socket.tcp_info()).map(|info| info.tcpi_state);
+        if state.is_some_and(|state| state != ESTABLISHED) {
+            return Error::explain(ErrorType::ConnectionClosed, "the client left while it waited");
         }
     }
 }
@@ -70,6 +88,8 @@ pub(super) fn busy(exchange: &mut Exchange, why: NoLease) -> Box<Error> {
             return error.into_down();
         }
         NoLease::Busy(Busy::QueueFull) => Reason::QueueFull,
+        // There were workers, and none accepted a connection.
+        NoLease::Busy(Busy::QueueTimeout) if exchange.refused => Reason::ConnectError,
         NoLease::Busy(Busy::QueueTimeout) => Reason::QueueTimeout,
         NoLease::Busy(Busy::NoWorker) => Reason::NoReadyWorker,
         NoLease::Busy(Busy::Draining) => Reason::Draining,
@@ -78,15 +98,13 @@ pub(super) fn busy(exchange: &mut Exchange, why: NoLease) -> Box<Error> {
     Error::explain(ErrorType::HTTPStatus(503), reason.as_str())
 }
 
-/// Nothing was sent, so another worker may try, whatever the method; once.
+/// Nothing was sent, so it may be tried again, whatever the method: on another worker, or on the successor of one that
+/// died. How long is a matter of the pool.
 pub(super) fn unreachable(exchange: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
-    if let Some(lease) = &exchange.lease {
-        lease.unreachable();
-    }
-    let again = !exchange.refused;
+    let earlier = exchange.again.take();
+    exchange.again = exchange.lease.as_ref().map(|lease| lease.refused(earlier.as_ref()));
     exchange.refused = true;
-    exchange.reason = (!again).then_some(Reason::ConnectError);
-    error.set_retry(again);
+    error.set_retry(exchange.again.is_some());
     error
 }
 
@@ -112,8 +130,9 @@ pub(super) fn interrupted(
     // Pingora marks what a stale kept connection may have caused; asking before that is decided panics.
     error.retry.decide_reuse(client_reused);
     let again = harmless && (broken || error.retry()) && !exchange.broken;
-    exchange.broken |= again;
-    error.set_retry(again);
+    exchange.again = exchange.lease.as_ref().filter(|_| again).and_then(Lease::broke);
+    exchange.broken |= exchange.again.is_some();
+    error.set_retry(exchange.again.is_some());
     error
 }
 
@@ -130,7 +149,6 @@ pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
         },
         ErrorSource::Upstream => match error.etype() {
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => (504, Reason::UpstreamTimeout),
-            _ if exchange.reason == Some(Reason::ConnectError) => (502, Reason::ConnectError),
             _ => (502, Reason::UpstreamReset),
         },
         ErrorSource::Internal | ErrorSource::Unset => match error.etype() {

@@ -5,7 +5,7 @@
 //!    pingora's way through the phases that follow.
 //! 2. `upstream_peer`: a lease on the least busy worker, or a place in the queue.
 //! 3. `upstream_request_filter`, `response_filter`: the header policy, both ways.
-//! 4. `fail_to_connect`, `error_while_proxy`, `fail_to_proxy`: one second try where it is safe, then 502, 503 or 504.
+//! 4. `fail_to_connect`, `error_while_proxy`, `fail_to_proxy`: another try where it is safe, then 502, 503 or 504.
 //! 5. `logging`: the record.
 //!
 //! What is decided lives in `route`, what headers mean in `headers`, who is free in `balance`.
@@ -99,14 +99,13 @@ impl Gateway {
     /// The right to ask a worker, after a wait in the queue if need be.
     async fn lease(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Lease> {
         exchange.lease = None;
-        let avoid = exchange.tried.take();
         let pool = &self.shared.pool;
-        let lease = match pool.try_lease(avoid.as_ref()) {
+        let lease = match pool.try_lease(exchange.again.as_ref()) {
             Some(lease) => {
                 self.shared.metrics.queue_wait.observe(0.0);
                 lease
             }
-            None => failure::wait(session, pool.lease(avoid.as_ref()))
+            None => failure::wait(session, pool.lease(exchange.again.as_ref()))
                 .await
                 .map_err(|busy| failure::busy(exchange, busy))?,
         };
@@ -143,6 +142,7 @@ impl Gateway {
         exchange: &mut Exchange,
         response: &mut ResponseHeader,
     ) -> Result<()> {
+        exchange.moved();
         if let (None, Some(sent)) = (exchange.first_byte, exchange.sent) {
             let first_byte = sent.elapsed();
             exchange.first_byte = Some(first_byte);
@@ -307,6 +307,17 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<std::time::Duration>> {
+        exchange.moved();
+        Ok(None)
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -346,6 +357,9 @@ impl ProxyHttp for Gateway {
         let (status, reason) = failure::verdict(exchange, error);
         exchange.answered_by_proxy(reason);
         self.shared.metrics.generated(reason);
+        if let (Reason::UpstreamTimeout, Some(lease)) = (reason, &exchange.lease) {
+            lease.timed_out();
+        }
         if exchange.retries() > 0 {
             self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "failed"]).inc();
         }

@@ -257,6 +257,7 @@ impl<'a> Carrier<'a> {
             }
         }
         let Some(body) = &mut self.body else { return Ok(()) };
+        exchange.moved();
         while let Some(piece) = body.next(&mut self.buffer).map_err(malformed)? {
             let end = body.is_done();
             let written = session.write_response_body(Some(piece), end).await;

@@ -26,6 +26,8 @@ pub(super) fn server() -> Server {
         threads: 1,
         work_stealing: false,
         upstream_keepalive_pool_size: KEPT_CONNECTIONS,
+        // Whether there is another try is for `proxy::failure` to say, and for how long for the pool.
+        max_retries: 10_000,
         // Our drain is over when pingora's begins.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),

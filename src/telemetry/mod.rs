@@ -156,7 +156,7 @@ reasons! {
     QueueTimeout = "queue_timeout",
     /// No worker became ready in time (503).
     NoReadyWorker = "no_ready_worker",
-    /// No worker accepted the connection (502).
+    /// No worker accepted the connection for as long as one may wait (503).
     ConnectError = "connect_error",
     /// The worker did not answer in time (504).
     UpstreamTimeout = "upstream_timeout",

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::balance::Pool;
 use crate::telemetry::metrics::Metrics;
@@ -20,7 +21,7 @@ use super::place::Places;
 use super::post::{News, Post, Role, What, Why, chance};
 use super::process;
 
-use super::slot::{Event, Order, Slot, State, jittered};
+use super::slot::{Event, Order, Slot, State, jittered, scouting};
 use super::status::Board;
 use super::usage::Meter;
 use super::{Command, Plan, Surroundings};
@@ -154,6 +155,14 @@ impl Crew {
                 }
                 self.ended(id, how);
             }
+            // One that is leaving has its own deadlines.
+            What::Hung(what) if post.slot.state == State::Ready => {
+                count("hung");
+                warn!(worker = post.worker, pid = post.pid(), %what, "worker hangs: replacing it");
+                (post.last, post.why) = (what.into(), Why::Unhealthy);
+                self.feed(id, Event::Hung);
+            }
+            What::Hung(_) => {}
             What::Dismissed => self.terminate(id),
             What::Worn(why) => self.wear(id, why),
             What::Slot(event) => self.feed(id, event),
@@ -163,6 +172,7 @@ impl Crew {
 
     /// Asks the table, and does what it says.
     pub(super) fn feed(&mut self, id: u64, event: Event) {
+        let served = self.posts.iter().any(|(other, post)| *other != id && post.slot.state == State::Ready);
         let Some(post) = self.posts.get_mut(&id) else { return };
         let was = post.slot.state;
         let (slot, order) = post.slot.on(event);
@@ -171,7 +181,10 @@ impl Crew {
             Order::Rest(rest) if matches!(post.plan.command, Command::Attach(_)) => {
                 Order::Rest(rest.min(ATTACHED_REST))
             }
-            Order::Rest(rest) => Order::Rest(jittered(rest, chance())),
+            Order::Rest(rest) => {
+                let rest = jittered(rest, chance());
+                Order::Rest(if served || post.worker > 0 { rest } else { scouting(rest) })
+            }
             order => order,
         };
         if was != slot.state {

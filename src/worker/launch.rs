@@ -16,7 +16,7 @@ use super::output::Stream;
 use super::post::{Dismissal, Live, News, What, Why, spread, spread_time};
 use super::probe::{self, Check, Upstream};
 use super::slot::{Event, State};
-use super::{Command, Plan, process, stray};
+use super::{Command, Plan, process, pulse, stray};
 
 /// Ready for so long, a worker is trusted again.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -172,6 +172,12 @@ impl Crew {
         else {
             return;
         };
+        if let Some(pid) = post.pid() {
+            let (seat, plan) = (Arc::clone(&seat), Arc::clone(&plan));
+            self.task(id, async move {
+                What::Hung(pulse::until_hung(seat, pid, plan.pulse.clone(), plan.silence).await)
+            });
+        }
         if let Command::Attach(upstreams) = &plan.command {
             if let Some(upstream) = upstreams.get(worker) {
                 let (upstream, checks) = (upstream.clone(), plan.checks.clone());

@@ -372,10 +372,10 @@ def gunicorn_server(table, address):
     Gunicorn().run()
 
 def main():
+    PY2 or __import__("faulthandler").register(16)  # SIGSTKFLT: a worker that hangs is asked where, then killed
     with open(sys.argv[1]) as file:
         table = json.load(file)
-    logging.getLogger().addHandler(JsonLog(sys.stderr))
-    logging.getLogger().setLevel(logging.INFO)
+    logging.root.addHandler(JsonLog(sys.stderr)) or logging.root.setLevel(logging.INFO)
     for pair in table["env"].items():  # what the proxy has set already wins
         os.environ.setdefault(*[text.encode("utf-8") if PY2 else text for text in pair])
     address = (sys.argv[2:3] + [os.environ.get("COMPAT_PROXY_SOCKET")])[0] or ("127.0.0.1", int(os.environ["PORT"]))

@@ -4,7 +4,7 @@
 //! 2. `place`: where a process is to listen: a private unix socket or a loopback port.
 //! 3. `process`: starts it in a group of its own, so that it cannot outlive us; signals that group.
 //! 4. `output`: its lines, tagged, handed on without ever holding it up.
-//! 5. `probe`: asks it until it answers.
+//! 5. `probe`: asks it until it answers; `pulse`: whether it still does.
 //! 6. `slot`: what follows from what happened, as a pure table.
 //! 7. `supervisor`: the one loop where events come in; `crew` asks the table and carries its orders out, `launch` brings
 //!    a worker to life, `ending` clears away what ended, `roll` replaces workers while they serve, `books` keeps the
@@ -26,6 +26,7 @@ mod place;
 mod post;
 mod probe;
 mod process;
+mod pulse;
 mod reaper;
 mod roll;
 mod slot;
@@ -70,6 +71,11 @@ pub struct Plan {
     /// Asked of a worker that has served, before its SIGTERM: App Engine's `/_ah/stop`. It has half the stop timeout for the
     /// answer, 30 s at most.
     pub stop: Option<Request>,
+    /// Asked of a worker whose life is in doubt; any answer is a sign of it.
+    pub pulse: Request,
+    /// A worker that has answered nothing and nobody for longer hangs: it is killed and replaced. As long as a request
+    /// may take.
+    pub silence: Duration,
     /// A worker not ready by then is killed and tried again.
     pub start_timeout: Duration,
     /// From SIGTERM to SIGKILL, the answer to [`Plan::stop`] included.

@@ -35,6 +35,7 @@ pub(super) enum Why {
     MaxRequests,
     MaxLifetime,
     MaxRss,
+    Unhealthy,
     Reload,
     Scale,
 }
@@ -57,6 +58,7 @@ impl Why {
             Self::MaxRequests => "max_requests",
             Self::MaxLifetime => "max_lifetime",
             Self::MaxRss => "max_rss",
+            Self::Unhealthy => "unhealthy",
             Self::Reload => "reload",
             Self::Scale => "scale",
         }
@@ -82,6 +84,8 @@ pub(super) enum What {
     Ended(Result<std::process::ExitStatus, String>),
     /// It was asked to stop, and has answered or had its time.
     Dismissed,
+    /// It was ready and does not answer any more.
+    Hung(String),
     /// It should be replaced.
     Worn(Why),
     /// Straight to the table.

@@ -15,13 +15,20 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use libc::c_int;
+use procfs::process::{ProcState, Process};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, Command};
 
+/// Asks a process where it is: the launcher prints the stacks of its threads. Named for a coprocessor long gone, it is
+/// used by nobody else; whoever does not know it dies of it.
+pub(super) const DUMP: Signal = Signal::STKFLT;
 /// The highest signal number of Linux.
 const LAST_SIGNAL: c_int = 64;
 /// Descriptors closed one by one on kernels without `close_range`.
 const MANY: c_int = 1024;
+
+/// Descendants of one worker that are looked at.
+const MOST_PROCESSES: usize = 64;
 
 /// Starts a worker: `words` in `dir`, with our environment, without `remove`, with `env` on top.
 ///
@@ -143,6 +150,11 @@ pub(super) fn group_lives(group: u32) -> bool {
     pid(group).is_some_and(|group| test_kill_process_group(group).is_ok())
 }
 
+/// Has every process of the group tell where it is, before it is killed.
+pub(super) fn ask_where(group: u32) {
+    signal_group(group, DUMP);
+}
+
 /// A process id of ours as the system calls want it. Never 1 and below, which would mean "everybody".
 pub(super) fn pid(raw: u32) -> Option<Pid> {
     i32::try_from(raw).ok().filter(|raw| *raw > 1).and_then(Pid::from_raw)
@@ -209,6 +221,34 @@ fn name(signal: c_int) -> String {
 pub(super) fn oom_kills() -> Option<u64> {
     let events = std::fs::read_to_string("/sys/fs/cgroup/memory.events").ok()?;
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+/// Whether a process was stopped by a signal.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()).is_some_and(|process| stands(&process))
+}
+
+/// Whether a process or one of its descendants was.
+pub(super) fn is_any_stopped(pid: u32) -> bool {
+    let mut stopped = false;
+    walk(pid, |process| stopped |= stands(process));
+    stopped
+}
+
+fn stands(process: &Process) -> bool {
+    matches!(process.stat().and_then(|stat| stat.state()), Ok(ProcState::Stopped))
+}
+
+/// Looks at a process and its descendants: under gunicorn the app is a child of the worker's process.
+pub(super) fn walk(pid: u32, mut look: impl FnMut(&Process)) {
+    let (mut open, mut seen) = (vec![pid], 0);
+    while let Some(pid) = open.pop().filter(|_| seen < MOST_PROCESSES) {
+        seen += 1;
+        let Some(process) = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()) else { continue };
+        look(&process);
+        let tasks = process.tasks().into_iter().flatten().flatten();
+        open.extend(tasks.filter_map(|task| task.children().ok()).flatten());
+    }
 }
 
 /// The program's search path as the worker will see it.

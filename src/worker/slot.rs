@@ -61,6 +61,8 @@ pub(super) enum Event {
     ProbeFailed,
     /// Ready for long enough to be trusted again.
     Settled,
+    /// It was ready and does not answer any more.
+    Hung,
     /// The process ended, or could not be started. `hope`: some worker has been ready at some time.
     Exited {
         hope: bool,
@@ -119,6 +121,8 @@ impl Slot {
             (S::Starting, E::Exited { hope }) => return self.fell(hope),
             (S::Ready, E::Settled) => return (Self { failures: 0, ..self }, Order::Nothing),
             (S::Ready, E::Exited { .. }) => return self.rest(),
+            // As one that has not answered yet: nobody may use it, and its end is a failure.
+            (S::Ready, E::Hung) => (S::Starting, Order::Kill),
 
             (S::Starting, E::Retire | E::Stop) => (S::Draining, Order::Terminate),
             (S::Ready, E::Retire) => (S::Draining, Order::Drain),
@@ -158,10 +162,19 @@ fn backoff(failures: u32) -> Duration {
     }
 }
 
+/// The longest rest of the first slot while no worker is ready: whatever was wrong, soon after it is cured somebody
+/// serves.
+const SCOUT: Duration = Duration::from_secs(4);
+
 /// Between half of it and all of it, by `chance` from 0 to 1. Workers that fall together do not get up together, and
 /// still a crash loop of two stays under 20 starts in 15 s whatever the dice say.
 pub(super) fn jittered(rest: Duration, chance: f64) -> Duration {
     rest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+}
+
+/// The rest of the first slot while no worker is ready: no longer than the shortest of the longest.
+pub(super) fn scouting(rest: Duration) -> Duration {
+    rest.min(SCOUT)
 }
 
 #[cfg(test)]
@@ -217,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_hangs_is_out_of_the_pool_at_once_and_comes_back() {
+        check(&[ProbePassed, Hung], State::Starting, &[Order::Nothing, Order::Kill]);
+        check(
+            &[ProbePassed, Settled, Hung, CRASH, Rested],
+            State::Starting,
+            &[Order::Nothing, Order::Nothing, Order::Kill, rest(0), Order::Spawn],
+        );
+        check(&[ProbePassed, Retire, Hung], State::Draining, &[Order::Nothing, Order::Drain, Order::Nothing]);
+    }
+
+    #[test]
     fn five_falls_in_a_row_without_hope_are_the_end_of_a_slot() {
         let mut events = [FALL, Rested].repeat(5);
         events.pop();
@@ -268,7 +292,7 @@ mod tests {
         let mut starts = 1;
         let mut time = Duration::ZERO;
         loop {
-            time += jittered(backoff(starts), 0.0);
+            time += scouting(jittered(backoff(starts), 0.0));
             if time > Duration::from_secs(15) {
                 break;
             }

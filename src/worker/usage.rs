@@ -4,16 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
-use procfs::process::Process;
-
 use crate::telemetry::metrics::WorkerUsage;
 
 use super::crew::Crew;
 use super::post::{Role, Why};
+use super::process;
 use super::slot::State;
-
-/// Descendants of one worker that are looked at.
-const MOST_PROCESSES: usize = 64;
 
 /// Processor time of a process and its descendants, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -82,12 +78,9 @@ pub(super) fn resident(pid: u32) -> Option<u64> {
 /// What a process and its descendants use; none when it is gone.
 fn of(pid: u32) -> Option<(WorkerUsage, Cpu)> {
     let (mut sum, mut cpu, mut found) = (WorkerUsage::default(), Cpu::default(), false);
-    let (mut open, mut seen) = (vec![pid], 0);
     let ticks = procfs::ticks_per_second() as f64;
-    while let Some(pid) = open.pop().filter(|_| seen < MOST_PROCESSES) {
-        seen += 1;
-        let Some(process) = i32::try_from(pid).ok().and_then(|pid| Process::new(pid).ok()) else { continue };
-        let Ok(stat) = process.stat() else { continue };
+    process::walk(pid, |process| {
+        let Ok(stat) = process.stat() else { return };
         found = true;
         sum.resident += stat.rss.saturating_mul(procfs::page_size());
         sum.virtual_memory += stat.vsize;
@@ -96,9 +89,7 @@ fn of(pid: u32) -> Option<(WorkerUsage, Cpu)> {
         // Of children that have ended, too.
         cpu.user += (stat.utime as f64 + stat.cutime.max(0) as f64) / ticks;
         cpu.system += (stat.stime as f64 + stat.cstime.max(0) as f64) / ticks;
-        let tasks = process.tasks().into_iter().flatten().flatten();
-        open.extend(tasks.filter_map(|task| task.children().ok()).flatten());
-    }
+    });
     found.then_some((sum, cpu))
 }
 

@@ -261,17 +261,20 @@ mod failures {
     }
 
     #[test]
-    fn nobody_accepting_is_502() {
-        let proxy = fleet_on_sockets(1).start();
+    fn nobody_accepting_is_503_after_a_bounded_wait() {
+        let proxy = fleet_on_sockets(1).args(["--queue-timeout", "400ms"]).start();
         let worker = proxy.wait_workers(1).remove(0);
         std::fs::remove_file(worker.address.trim_start_matches("unix:")).unwrap();
 
         for method in ["GET", "POST"] {
+            let began = Instant::now();
             let answer = proxy.request(method, "/", &[], b"");
-            assert_eq!(answer.status, 502, "{answer}");
+            assert_eq!(answer.status, 503, "{answer}");
+            assert!(answer.header("retry-after").is_some(), "{answer}");
+            assert!((400..3000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
         }
 
-        proxy.expect_reason("connect_error", 502, 2);
+        proxy.expect_reason("connect_error", 503, 2);
     }
 
     #[test]

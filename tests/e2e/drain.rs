@@ -112,7 +112,10 @@ mod tells {
         assert_ne!(kept.response_to("GET").unwrap().header("connection"), Some("close"));
         let began = Instant::now();
 
-        begin(&proxy, Signal::TERM);
+        proxy.signal(Signal::TERM);
+        wait_for("readiness is gone", || proxy.admin("/readyz").status == 503, || proxy.output());
+        println!("/readyz is off after {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 
         let readyz = proxy.admin("/readyz");
         assert_eq!((readyz.status, readyz.text().as_str()), (503, "draining\n"));
@@ -298,6 +301,23 @@ mod in_flight {
     }
 
     #[test]
+    fn a_second_term_changes_nothing() {
+        let mut proxy = fleet(1).start();
+        let held = proxy.send("POST", "/hold/gate", b"");
+        proxy.wait_in_flight(1);
+
+        begin(&proxy, Signal::TERM);
+        proxy.signal(Signal::TERM);
+        proxy.signal(Signal::HUP);
+        wait_closed(&proxy);
+        proxy.signal(Signal::TERM);
+        proxy.open_gate("gate");
+
+        assert_eq!(held.answer().status, 200);
+        proxy.expect_clean_end(15);
+    }
+
+    #[test]
     fn over_h2c_the_connection_gets_goaway_and_its_streams_finish() {
         let mut proxy = fleet(1).arg("--h2c").start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -367,9 +387,12 @@ mod workers {
     }
 
     #[test]
-    fn that_ignore_sigterm_are_killed_after_the_stop_timeout() {
+    fn that_ignore_sigterm_are_killed_after_the_stop_timeout_with_their_whole_group() {
         let mut proxy = fleet(2).file("stubborn", "").args(["--stop-timeout", "300ms"]).start();
         proxy.wait_workers(2);
+        // Children and grandchildren that would wait for ever.
+        assert_eq!(proxy.get("/orphan/never").status, 200);
+        assert_eq!(proxy.family().len(), 5, "the proxy, its guard, two workers, an orphan: {:?}", proxy.family());
 
         proxy.signal(Signal::TERM);
 

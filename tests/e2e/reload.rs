@@ -2,10 +2,13 @@
 //! all.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::harness::fleet::{Worker, fleet, workers_of};
-use crate::harness::load::{Ask, Load};
-use crate::harness::{App, Proxy, wait_for};
+use crate::harness::load::{Ask, Expected, Load};
+use crate::harness::origin::Origin;
+use crate::harness::{App, DEADLINE, Proxy, wait_for};
 
 const BROKEN: &str = "runtime: python27\nhandlers: [\n";
 
@@ -19,6 +22,24 @@ fn protecting(path: &str) -> String {
 
 fn pids(workers: &[Worker]) -> BTreeSet<i32> {
     workers.iter().map(|worker| worker.pid).collect()
+}
+
+/// What the proxy's process holds.
+#[derive(Debug)]
+struct Footprint {
+    kib: u64,
+    threads: u64,
+    descriptors: usize,
+}
+
+fn footprint(proxy: &Proxy) -> Footprint {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count();
+    Footprint { kib: field("VmRSS:"), threads: field("Threads:"), descriptors }
 }
 
 /// Waits until so many reloads have failed.
@@ -279,19 +300,95 @@ mod hangup {
     }
 
     #[test]
-    fn again_and_again_in_one_moment_ends_in_one_good_state() {
+    fn fifty_times_in_a_storm_ends_in_one_good_state_and_readiness_never_goes() {
         let proxy = fleet(2).start();
         let before = proxy.wait_workers(2);
         let load = Load::start(&proxy, 16, Ask::mixed);
         load.wait_answered(50);
+        let over = AtomicBool::new(false);
 
-        (0..10).for_each(|_| proxy.hang_up());
-        proxy.wait_other_workers(2, &before);
-        wait_reloads(&proxy, 1);
+        let (looks, unready) = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let (mut looks, mut unready) = (0, 0);
+                while !over.load(Ordering::SeqCst) {
+                    looks += 1;
+                    unready += u32::from(proxy.admin("/readyz").status != 200);
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                (looks, unready)
+            });
+            for _ in 0..50 {
+                proxy.hang_up();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            proxy.wait_other_workers(2, &before);
+            // Nobody is being replaced any more.
+            let mut last = proxy.wait_workers(2);
+            let mut since = Instant::now();
+            proxy.wait_until("it has settled", |status| {
+                let now = workers_of(status);
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                }
+                since.elapsed() > Duration::from_secs(1)
+            });
+            over.store(true, Ordering::SeqCst);
+            watch.join().unwrap()
+        });
 
         load.wait_answered(50);
-        load.stop().expect_all_good(&proxy);
+        let report = load.stop();
+        let reloads = proxy.status()["config"]["reloads"].clone();
+        println!("50 SIGHUPs: {reloads} reloads, /readyz off in {unready} of {looks} looks; {report}");
+        report.expect_all_good(&proxy);
+        assert_eq!(unready, 0, "of {looks}");
+        assert_eq!(proxy.wait_workers(2).len(), 2);
         assert_eq!(proxy.get("/private").status, 404);
+        assert!(proxy.status()["config"]["last_error"].is_null());
+    }
+
+    /// In attach mode, where a reload takes milliseconds: each changes the routing, and nothing may be left of it.
+    #[test]
+    fn a_thousand_times_under_load_loses_nothing_and_leaks_nothing() {
+        let origin = Origin::echoing();
+        let proxy = App::new().yaml(&protecting("/a")).upstream(&origin).start();
+        let load = Load::paced(&proxy, 8, 300.0, |_, _| Ask {
+            path: "/page".to_owned(),
+            expected: Expected::With(""),
+            ..Ask::get("x", 1)
+        });
+        let reloads = || proxy.status()["config"]["reloads"].as_u64().unwrap();
+        let reload = |number: u64| {
+            let before = reloads();
+            let (closed, open) = if number.is_multiple_of(2) { ("/a", "/b") } else { ("/b", "/a") };
+            proxy.write("app.yaml", protecting(closed));
+            proxy.hang_up();
+            let end = Instant::now() + DEADLINE;
+            // The file is watched too, and may have been noticed before the signal came.
+            while reloads() == before {
+                assert!(Instant::now() < end, "reload {number} does not come\n{}", proxy.output());
+            }
+            if number.is_multiple_of(50) {
+                let holds = || (proxy.get(closed).status, proxy.get(open).status) == (404, 200);
+                wait_for("it is in force", holds, || proxy.output());
+            }
+        };
+        // What grows once, grows before it is measured.
+        (1..=200).for_each(reload);
+        let before = footprint(&proxy);
+        let began = Instant::now();
+
+        (201..=1200).for_each(reload);
+
+        let took = began.elapsed();
+        let after = footprint(&proxy);
+        let report = load.stop();
+        println!("1,000 reloads in {took:?}: {before:?} before, {after:?} after; {report}");
+        report.expect_all_good(&proxy);
+        assert_eq!(after.threads, before.threads);
+        // Connections come and go with the load.
+        assert!(after.descriptors <= before.descriptors + 16, "{before:?} {after:?}");
+        assert!(after.kib <= before.kib + before.kib / 4 + 4096, "{before:?} {after:?}");
     }
 }
 

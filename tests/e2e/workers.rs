@@ -527,6 +527,35 @@ mod orphans {
     }
 
     #[test]
+    fn a_dozen_a_second_never_pile_up() {
+        let proxy = fleet(1).start();
+        let own = children_of(proxy.pid()).len();
+        // Orphans from the start, which end at once.
+        proxy.open_gate("gate");
+        let began = Instant::now();
+        let (mut most, mut made) = (0, 0);
+
+        while began.elapsed() < Duration::from_secs(4) {
+            assert_eq!(proxy.get("/orphan/gate").status, 200);
+            made += 1;
+            most = most.max(children_of(proxy.pid()).len() - own);
+            let next = Duration::from_secs_f64(f64::from(made) / 15.0);
+            std::thread::sleep(next.saturating_sub(began.elapsed()));
+        }
+        let rate = f64::from(made) / began.elapsed().as_secs_f64();
+        wait_for(
+            "all are buried",
+            || children_of(proxy.pid()).len() == own,
+            || format!("{:?}", children_of(proxy.pid())),
+        );
+
+        println!("{made} orphans, {rate:.1} a second: at most {most} at a time waited to be buried");
+        assert!(rate >= 12.0, "the machine is too slow for this test: {rate:.1}");
+        // Each is looked at twice, half a second apart.
+        assert!(most <= 30, "{most} at a time");
+    }
+
+    #[test]
     fn are_buried_by_process_1_which_also_ends_cleanly() {
         if !crate::harness::namespaces::available() {
             println!("SKIPPED: no process namespaces here (needs root and unshare)");

@@ -90,7 +90,7 @@ pub struct Metrics {
     pub upstream_connect: Histogram,
     /// From sending a request to the worker to its response head, seconds.
     pub upstream_first_byte: Histogram,
-    /// Requests tried on a second worker, by `reason` and `result`.
+    /// Requests tried again, by `reason` and `result`; `over_budget` are those that were not.
     pub upstream_retries: IntCounterVec,
     /// Workers by `state`.
     pub workers: IntGaugeVec,
@@ -248,7 +248,7 @@ impl Metrics {
             )?,
             upstream_retries: make.counters(
                 "upstream_retries_total",
-                "requests tried on a second worker",
+                "requests tried again, or not because the budget for that was used up",
                 &["reason", "result"],
             )?,
             workers: make.gauges("workers", "workers by state", &["state"])?,

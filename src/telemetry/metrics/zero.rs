@@ -34,6 +34,7 @@ impl Metrics {
                 self.upstream_retries.with_label_values(&[reason, result]);
             }
         }
+        self.upstream_retries.with_label_values(&["reset", "over_budget"]);
         for severity in ["warning", "note"] {
             self.config_warnings.with_label_values(&[severity]).set(0);
         }

@@ -45,6 +45,8 @@ fn wrap(words: &[&str]) -> Plan {
         env: Vec::new(),
         checks: Vec::new(),
         stop: None,
+        pulse: Request { path: "/".into(), headers: vec![] },
+        silence: Duration::from_secs(60),
         start_timeout: Duration::from_secs(20),
         stop_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(10),

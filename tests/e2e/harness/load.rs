@@ -111,6 +111,8 @@ enum Habit {
     Fresh,
     /// One for as long as it lasts, mostly idle.
     Idling,
+    /// A request in every such time, however long answers take: an open loop as long as they take less.
+    Paced(Duration),
 }
 
 /// What came of it.
@@ -134,6 +136,8 @@ pub struct Report {
     pub lost: Vec<String>,
     /// The longest time to an answer.
     pub slowest: Duration,
+    /// The same by status.
+    pub slowest_of: BTreeMap<u16, Duration>,
 }
 
 impl Report {
@@ -175,6 +179,10 @@ impl Report {
         self.wrong.extend(other.wrong);
         self.lost.extend(other.lost);
         self.slowest = self.slowest.max(other.slowest);
+        for (status, slowest) in other.slowest_of {
+            let known = self.slowest_of.entry(status).or_default();
+            *known = slowest.max(*known);
+        }
     }
 }
 
@@ -220,6 +228,13 @@ impl Load {
     /// So many clients, each of which keeps a busy connection.
     pub fn kept(proxy: &Proxy, clients: usize, ask: fn(usize, u64) -> Ask) -> Self {
         Self::with_habits(proxy, clients, &[Habit::Kept], ask)
+    }
+
+    /// So many clients that together send so many requests a second, whatever the answers are.
+    pub fn paced(proxy: &Proxy, clients: usize, a_second: f64, ask: fn(usize, u64) -> Ask) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred clients")]
+        let every = Duration::from_secs_f64(clients as f64 / a_second);
+        Self::with_habits(proxy, clients, &[Habit::Paced(every)], ask)
     }
 
     fn with_habits(proxy: &Proxy, clients: usize, habits: &[Habit], ask: fn(usize, u64) -> Ask) -> Self {
@@ -281,12 +296,18 @@ struct Client {
 
 impl Client {
     fn run(mut self) -> Report {
+        let mut next = Instant::now();
         for number in 0.. {
             if self.shared.stop.load(Ordering::SeqCst) {
                 break;
             }
             if matches!(self.habit, Habit::Idling) {
                 std::thread::sleep(Duration::from_millis(30));
+            }
+            if let Habit::Paced(every) = self.habit {
+                // Not all at once.
+                next += if number == 0 { every.mul_f64(fraction(self.number)) } else { every };
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
             }
             let Some(link) = self.open() else {
                 std::thread::sleep(Duration::from_millis(5));
@@ -324,6 +345,8 @@ impl Client {
             Ok(answer) => {
                 self.shared.answered.fetch_add(1, Ordering::SeqCst);
                 self.report.slowest = self.report.slowest.max(began.elapsed());
+                let slowest = self.report.slowest_of.entry(answer.status).or_default();
+                *slowest = began.elapsed().max(*slowest);
                 *self.report.answered.entry(answer.status).or_default() += 1;
                 if answer.status == 200 {
                     *self.report.workers.entry(answer.worker.clone()).or_default() += 1;
@@ -350,6 +373,11 @@ impl Client {
             )),
         }
     }
+}
+
+/// Different for each client, from 0 to 1.
+fn fraction(number: usize) -> f64 {
+    f64::from(u32::try_from(number * 37 % 64).unwrap_or(0)) / 64.0
 }
 
 struct Answer {
