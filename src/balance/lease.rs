@@ -111,9 +111,7 @@ impl Drop for Lease {
 impl Inner {
     /// Gives free places to those who wait, in their order, until either runs out.
     pub(super) fn dispatch(self: &Arc<Self>) {
-        while let Some((waiter, lease)) =
-            self.queue.next(|again| self.pick(again.and_then(Again::shunned)))
-        {
+        while let Some((waiter, lease)) = self.queue.next(|again| self.pick(again.and_then(Again::shunned))) {
             if let Err(mut lease) = waiter.give(lease) {
                 // It left this very moment. The loop gives its place to the next one; the lease must not
                 // start a loop of its own.

@@ -136,6 +136,8 @@ impl Pool {
             .rcu(|seats| seats.iter().filter(|seat| !is_meant(seat)).cloned().collect::<Vec<_>>());
         before.iter().filter(is_meant).for_each(|seat| seat.close());
         self.0.tell_limit();
+        // Seats that were passed over for this one may now be the best.
+        self.0.dispatch();
     }
 
     /// Gives nobody a lease any more and sends those who wait away. For the end of the process.

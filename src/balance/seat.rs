@@ -214,6 +214,7 @@ impl Seat {
         // A seat keeps the gauge it was first admitted with: its slot never changes.
         let _ = self.gauge.set(gauge);
         self.reached();
+        self.trust();
         self.load.fetch_and(!CLOSED, Ordering::SeqCst);
     }
 

@@ -254,6 +254,11 @@ enum Step {
     Admit(usize),
     Withdraw(usize),
     Cap(u32),
+    /// The seat refuses a connection.
+    Refuse(usize),
+    /// The supervisor finds it silent, or not any more.
+    Hush(usize),
+    Trust(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -265,6 +270,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize).prop_map(Step::Admit),
         1 => (0..4_usize).prop_map(Step::Withdraw),
         1 => (1..4_u32).prop_map(Step::Cap),
+        1 => (0..4_usize).prop_map(Step::Refuse),
+        1 => (0..4_usize).prop_map(Step::Hush),
+        1 => (0..4_usize).prop_map(Step::Trust),
     ]
 }
 
@@ -333,15 +341,28 @@ impl World {
                 self.lowered |= concurrency < self.pool.limits().concurrency;
                 self.pool.set_limits(Limits { concurrency, ..self.pool.limits() });
             }
+            Step::Refuse(at) => self.seats[at].unreachable(1),
+            Step::Hush(at) => self.seats[at].set_silent(),
+            Step::Trust(at) => self.seats[at].trust(),
             _ => {}
+        }
+        if matches!(step, Step::Refuse(_) | Step::Hush(_) | Step::Trust(_)) {
+            // No event tells of these: those who wait look by themselves, four times a second.
+            self.pool.0.dispatch();
         }
         self.check();
     }
 
+    /// Whether a request may be given to this seat, as things are: no time passes here, so a rest never ends.
+    fn may_take(&self, at: usize) -> bool {
+        let open = |at: usize| self.admitted[at] && self.seats[at].resting(|| 1).is_none();
+        let speaks = |at: usize| !self.seats[at].is_silent();
+        open(at) && (speaks(at) || !(0..4).any(|other| open(other) && speaks(other)))
+    }
+
     fn check(&self) {
         let cap = self.pool.limits().concurrency;
-        let free =
-            self.seats.iter().zip(&self.admitted).any(|(seat, admitted)| *admitted && seat.in_flight() < cap);
+        let free = (0..4).any(|at| self.may_take(at) && self.seats[at].in_flight() < cap);
         assert!(self.pool.queue_len() == 0 || !free, "somebody waits although there is a free place");
         if !self.lowered {
             assert!(self.seats.iter().all(|seat| seat.in_flight() <= cap), "above the cap");
@@ -350,6 +371,8 @@ impl World {
 
     /// Ends everything; whoever waits must get a turn, in the order of arrival.
     fn finish(mut self) {
+        self.take(Step::Withdraw(0));
+        // With a clean record.
         self.take(Step::Admit(0));
         let mut served = Vec::new();
         while !self.waiters.is_empty() {

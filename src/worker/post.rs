@@ -41,12 +41,13 @@ pub(super) enum Why {
 }
 
 impl Why {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Initial,
         Self::Crash,
         Self::MaxRequests,
         Self::MaxLifetime,
         Self::MaxRss,
+        Self::Unhealthy,
         Self::Reload,
         Self::Scale,
     ];

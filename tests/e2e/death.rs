@@ -142,7 +142,8 @@ fn when_every_answer_breaks_no_more_than_a_fifth_is_asked_again() {
     let origin = Origin::start();
     let app = App::new().handlers("- url: /.*\n  script: main.app").upstream(&origin);
     let proxy = app.start();
-    let load = Load::start(&proxy, 32, |_, _| Ask { path: "/close-before-response".to_owned(), ..Ask::get("x", 1) });
+    let load =
+        Load::start(&proxy, 32, |_, _| Ask { path: "/close-before-response".to_owned(), ..Ask::get("x", 1) });
     let began = Instant::now();
 
     load.wait_answered(2000);

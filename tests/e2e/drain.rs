@@ -392,7 +392,12 @@ mod workers {
         proxy.wait_workers(2);
         // Children and grandchildren that would wait for ever.
         assert_eq!(proxy.get("/orphan/never").status, 200);
-        assert_eq!(proxy.family().len(), 5, "the proxy, its guard, two workers, an orphan: {:?}", proxy.family());
+        assert_eq!(
+            proxy.family().len(),
+            5,
+            "the proxy, its guard, two workers, an orphan: {:?}",
+            proxy.family()
+        );
 
         proxy.signal(Signal::TERM);
 

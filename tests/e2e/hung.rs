@@ -85,7 +85,10 @@ fn one_that_accepts_and_never_answers_is_passed_over_its_requests_are_504_and_it
     assert_eq!(statuses.iter().filter(|status| **status == 504).count() as u64, held, "{statuses:?}");
     assert!(statuses.contains(&504) && answered < Duration::from_secs(16), "{statuses:?} after {answered:?}");
     wait_replaced(&proxy, &before[1]);
-    println!("mute: passed over by 10 s, {statuses:?} after {answered:?}, replaced after {:?}", began.elapsed());
+    println!(
+        "mute: passed over by 10 s, {statuses:?} after {answered:?}, replaced after {:?}",
+        began.elapsed()
+    );
     assert_eq!(proxy.wait_workers(2)[0], before[0], "the other one is left alone");
 }
 
@@ -95,7 +98,8 @@ fn one_that_hangs_in_the_launcher_tells_where_before_it_is_killed() {
     let code = "import re\n\ndef app(environ, start):\n    if environ['PATH_INFO'] == '/hang':\n        \
                 gone_round_in_circles()\n    start('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n\n\n\
                 def gone_round_in_circles():\n    re.match('(a+)+$', 'a' * 64 + 'b')\n";
-    let app = App::new().yaml("runtime: python39\nhandlers:\n- url: /.*\n  script: auto\n").file("main.py", code);
+    let app =
+        App::new().yaml("runtime: python39\nhandlers:\n- url: /.*\n  script: auto\n").file("main.py", code);
     let proxy = app.workers(1).args(["--request-timeout", "2s"]).start();
     let before = proxy.wait_workers(1).remove(0);
 
@@ -118,7 +122,8 @@ fn one_that_runs_and_accepts_nothing_is_replaced_and_requests_wait_for_its_succe
     // A kept connection still reaches the worker: it must be idle for long enough to be closed.
     std::thread::sleep(Duration::from_secs(2));
 
-    let waiting = [&on_tcp, &on_socket].map(|proxy| [proxy.send("GET", "/", b""), proxy.send("POST", "/", b"x")]);
+    let waiting =
+        [&on_tcp, &on_socket].map(|proxy| [proxy.send("GET", "/", b""), proxy.send("POST", "/", b"x")]);
     for (proxy, old) in [&on_tcp, &on_socket].into_iter().zip(&before) {
         println!("refusing: replaced after {:?}", wait_replaced(proxy, old));
     }

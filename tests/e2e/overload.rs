@@ -107,6 +107,40 @@ fn a_client_that_leaves_with_its_body_unsent_gives_its_turn_back() {
 }
 
 #[test]
+fn a_client_of_http_2_that_gives_up_with_its_body_unsent_gives_its_turn_back() {
+    let proxy = fleet(1).args(["--h2c", "--concurrency", "1"]).start();
+    let held = proxy.send("GET", "/hold/gate", b"");
+    proxy.wait_in_flight(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let address = proxy.address().to_owned();
+
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let request = http::Request::post("http://localhost/told/gate/gone").body(()).unwrap();
+        let (_answer, mut body) = client.send_request(request, false).unwrap();
+        while proxy.status()["queue"]["waiting"] != 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+
+        body.send_reset(h2::Reason::CANCEL);
+
+        let end = Instant::now() + Duration::from_secs(20);
+        while proxy.status()["queue"]["waiting"] != 0 {
+            assert!(Instant::now() < end, "{}", proxy.output());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        driver.abort();
+    });
+
+    proxy.open_gate("gate");
+    assert_eq!(held.answer().status, 200);
+    assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
 fn workers_that_start_slowly_are_left_to_it_while_requests_wait() {
     let proxy = fleet(2).file("wait", "").args(["--start-timeout", "30s"]).launch();
     let waiting: Vec<_> =

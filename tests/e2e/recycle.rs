@@ -63,7 +63,11 @@ fn by_max_lifetime() {
 fn by_max_rss() {
     let growing = |client, number| {
         if number % 20 == 0 {
-            return Ask { path: "/grow/1000000".to_owned(), expected: Expected::With(""), ..Ask::get("x", 1) };
+            return Ask {
+                path: "/grow/1000000".to_owned(),
+                expected: Expected::With(""),
+                ..Ask::get("x", 1)
+            };
         }
         Ask::mixed(client, number)
     };

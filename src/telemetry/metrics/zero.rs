@@ -53,7 +53,7 @@ impl Metrics {
         for class in CLASSES {
             self.worker_requests.with_label_values(&[worker.as_str(), class]);
         }
-        let failures: &[&str] = if reasons.is_empty() { &["lost"] } else { &["refused", "timeout"] };
+        let failures: &[&str] = if reasons.is_empty() { &["lost"] } else { &["refused", "timeout", "hung"] };
         for result in failures.iter().chain(&["ok"]) {
             self.worker_health_checks.with_label_values(&[worker.as_str(), result]);
         }
