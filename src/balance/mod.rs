@@ -15,6 +15,8 @@
 
 mod again;
 mod budget;
+#[cfg(test)]
+mod invariant_tests;
 mod lease;
 mod queue;
 mod seat;
