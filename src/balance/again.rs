@@ -16,7 +16,7 @@ use super::seat::Seat;
 pub(super) const SHUN: Duration = Duration::from_millis(250);
 /// Before a broken request is sent again. Where one worker died others may have in the same moment (out of memory, a
 /// careless `kill`): by then they are known to be gone, and the one further try is not spent on a dead one.
-pub(super) const PAUSE: Duration = Duration::from_millis(25);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The right to try once more, and what is known from the try before.
 #[derive(Clone, Debug)]

@@ -19,8 +19,8 @@ use super::process;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// Doubt that lasts so long is put to the proof.
-const DOUBT: Duration = Duration::from_secs(4);
-/// For the proof: with the doubt before it, and one look, less than ten seconds.
+const DOUBT: Duration = Duration::from_secs(3);
+/// For the proof: with the doubt before it, and one look, well below ten seconds.
 const ANSWER: Duration = Duration::from_secs(3);
 /// What a worker that hangs has for telling where: see [`process::DUMP`].
 const LAST_LOOK: Duration = Duration::from_millis(500);

@@ -119,19 +119,24 @@ fn a_crash_loop_costs_little_is_seen_answers_what_it_can_and_is_over_soon_after_
     let backoff = proxy.metric("compat_proxy_workers{state=\"backoff\"}");
     proxy.remove("broken");
     let cured = Instant::now();
+    let tries = starts();
+    wait_for("it is tried again", || starts() > tries, || proxy.output());
+    let tried = cured.elapsed();
     proxy.wait_ready();
     let took = cured.elapsed();
     proxy.wait_workers(2);
 
     println!(
         "crash loop of two, 15 s: {started} starts, CPU {own:?} of ours and {children:?} of theirs, {refused} \
-         answers 503; ready {took:?} after the cure, both after {:?}",
+         answers 503; tried again {tried:?} after the cure, ready after {took:?}, both after {:?}",
         cured.elapsed()
     );
     assert!((4.0..20.0).contains(&started), "{started} starts");
     assert!(own + children < Duration::from_secs(3), "a fifth of a core: {own:?} and {children:?}");
     assert!(backoff > 0.5, "{backoff} in backoff");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Five seconds are promised; how long Python takes to start is a matter of who else uses this machine.
+    assert!(tried < Duration::from_secs(4), "{tried:?}");
+    assert!(took - tried < Duration::from_secs(10), "{tried:?} {took:?}");
     assert_eq!(proxy.get("/").status, 200);
     let status = proxy.wait_access("a 503", |line| line["reason"] == "no_ready_worker");
     assert_eq!(status["status"], 503);
