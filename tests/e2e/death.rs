@@ -134,8 +134,8 @@ fn a_crash_loop_costs_little_is_seen_answers_what_it_can_and_is_over_soon_after_
     assert!((4.0..20.0).contains(&started), "{started} starts");
     assert!(own + children < Duration::from_secs(3), "a fifth of a core: {own:?} and {children:?}");
     assert!(backoff > 0.5, "{backoff} in backoff");
-    // Five seconds are promised; how long Python takes to start is a matter of who else uses this machine.
-    assert!(tried < Duration::from_secs(4), "{tried:?}");
+    // How long Python takes to start is a matter of who else uses this machine.
+    assert!(tried < Duration::from_secs(5), "{tried:?}");
     assert!(took - tried < Duration::from_secs(10), "{tried:?} {took:?}");
     assert_eq!(proxy.get("/").status, 200);
     let status = proxy.wait_access("a 503", |line| line["reason"] == "no_ready_worker");
