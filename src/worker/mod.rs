@@ -11,7 +11,7 @@
 //!    status.
 //! 8. `guard`, `stray`, `reaper`: nothing is left behind, whoever dies first.
 //!
-//! Nothing here knows what a request is. The supervisor restarts a process when it ends or does not get ready; the
+//! Nothing here knows what a request is. The supervisor restarts a process when it ends, does not get ready, or hangs; the
 //! pool's breaker only passes over a seat for a moment.
 
 mod books;
