@@ -3,6 +3,7 @@
 
 mod boards;
 mod grafana;
+mod series;
 mod traffic;
 
 use std::collections::BTreeSet;
