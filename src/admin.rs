@@ -122,8 +122,7 @@ impl Admin {
             "/metrics" => {
                 self.metrics.lifecycle(self.state());
                 let usage = self.current.get().files.usage();
-                self.metrics.static_cache_bytes.set(i64::try_from(usage.bytes).unwrap_or(i64::MAX));
-                self.metrics.static_cache_entries.set(i64::try_from(usage.entries).unwrap_or(i64::MAX));
+                self.metrics.static_cache.set(usage.entries, usage.bytes);
                 match self.metrics.text() {
                     Ok(text) => Answer {
                         status: StatusCode::OK,

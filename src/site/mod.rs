@@ -130,7 +130,7 @@ impl Site {
         let unopened = |source| LoadError::Root { path: root.to_owned(), source };
         let files =
             FileServer::open(root, &app.sources, settings.static_cache.value.as_u64()).map_err(unopened)?;
-        let files = files.counted_by(metrics.static_cache());
+        let files = files.counted_by(metrics.static_cache.looks());
         let policy = Policy::new(app.era == Era::Classic, settings.request_timeout.value);
         let desks = map
             .handlers()

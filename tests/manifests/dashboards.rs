@@ -37,8 +37,8 @@ fn panels(board: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Units of Grafana that the boards use.
-const UNITS: [&str; 10] =
-    ["reqps", "ops", "cps", "short", "percentunit", "s", "dtdurations", "bytes", "Bps", "none"];
+const UNITS: &[&str] =
+    &["reqps", "ops", "cps", "short", "percentunit", "s", "dtdurations", "bytes", "Bps", "none"];
 
 /// Every expression with where it stands and its legend.
 fn expressions(name: &str, board: &Value) -> Vec<(String, String, String)> {

@@ -15,7 +15,7 @@ const FILE: &str = "dashboards/metrics.md";
 const HOW: &str = "UPDATE_SNAPSHOTS=1 cargo test --test manifests metrics";
 
 /// What each label says. `{}` stands for the values it has from the first scrape on.
-const LABELS: [(&str, &str); 22] = [
+const LABELS: &[(&str, &str)] = &[
     ("app_yaml_sha", "a hash over app.yaml and what it includes; changes with any of them"),
     ("code", "the status; {} are there from the start as far as the handler may give them"),
     ("code_class", "{}"),

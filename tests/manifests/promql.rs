@@ -14,7 +14,7 @@ static RECORDED: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bcompat_proxy:[\w
 static BRACED: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{[^}]*\}|\[[^\]]*\]"));
 
 /// Words of the language that dashboards and rules use.
-const LANGUAGE: [&str; 26] = [
+const LANGUAGE: &[&str] = &[
     "absent",
     "and",
     "avg_over_time",

@@ -3,11 +3,13 @@
 //! One value, built once and passed down, so tests build their own and no test sees another's counts.
 //! Labels come from closed sets or from the configuration, never from a request. What is counted per
 //! request is resolved at load ([`HandlerMetrics`]); nothing here is looked up by name while serving.
+//!
+//! A new family is a field, its line in [`Metrics::new`] and, with labels, its zeros in `zero`; then
+//! `UPDATE_SNAPSHOTS=1 cargo test --test manifests metrics` writes it into `dashboards/metrics.md`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector as _;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
@@ -16,28 +18,22 @@ use prometheus::{
 use super::Reason;
 
 mod buckets;
+mod cache;
 mod family;
 mod handler;
 mod maker;
+mod program;
 mod worker;
 mod zero;
 
 use buckets::{REQUEST_SECONDS, SIZE_BYTES, START_SECONDS, WAIT_SECONDS};
 use maker::Maker;
 
+pub use cache::StaticCache;
 pub use family::{Family, Kind};
 pub use handler::{Answered, HandlerKind, HandlerMetrics, StaticResult, class_of};
 pub use worker::{WorkerUsage, WorkerUsages};
 
-/// What it was built for.
-const TARGET: &str =
-    match (cfg!(target_arch = "x86_64"), cfg!(target_arch = "aarch64"), cfg!(target_env = "musl")) {
-        (true, _, false) => "x86_64-linux-gnu",
-        (true, _, true) => "x86_64-linux-musl",
-        (_, true, false) => "aarch64-linux-gnu",
-        (_, true, true) => "aarch64-linux-musl",
-        _ => std::env::consts::ARCH,
-    };
 /// States of a worker, as in `/status`.
 pub const WORKER_STATES: [&str; 5] = ["starting", "ready", "draining", "backoff", "failed"];
 const LIFECYCLE_STATES: [&str; 4] = ["starting", "ready", "draining", "stopped"];
@@ -67,11 +63,8 @@ pub struct Metrics {
     pub stripped_underscore: IntCounter,
     /// Bytes of static files sent.
     pub static_sent_bytes: IntCounter,
-    static_cache_requests: IntCounterVec,
-    /// Bytes the static files held in memory count for.
-    pub static_cache_bytes: IntGauge,
-    /// Static files known.
-    pub static_cache_entries: IntGauge,
+    /// The files held in memory.
+    pub static_cache: StaticCache,
     /// The most memory the workers and the proxy may use together, bytes; 0 for no limit.
     pub memory_limit: IntGauge,
     /// Requests waiting for a worker.
@@ -137,19 +130,7 @@ impl Metrics {
             "answers made by the proxy itself, not by app or file",
             &["reason"],
         )?;
-        let build = make.gauges(
-            "build_info",
-            "the running program; always 1",
-            &["version", "revision", "target", "pingora"],
-        )?;
-        build
-            .with_label_values(&[
-                env!("CARGO_PKG_VERSION"),
-                option_env!("COMPAT_PROXY_REVISION").unwrap_or("unknown"),
-                TARGET,
-                pingora_version(),
-            ])
-            .set(1);
+        program::announce(&make)?;
         let sent = make.counters("static_sent_bytes_total", "bytes of static files sent", &["encoding"])?;
         let metrics = Self {
             requests: make.counters(
@@ -209,15 +190,7 @@ impl Metrics {
             stripped_appengine: stripped.with_label_values(&["appengine"]),
             stripped_underscore: stripped.with_label_values(&["underscore"]),
             static_sent_bytes: sent.with_label_values(&["identity"]),
-            static_cache_requests: make.counters(
-                "static_cache_requests_total",
-                "looks for static files: known (hit), opened (miss), known not to be there (absent)",
-                &["result"],
-            )?,
-            static_cache_bytes: make
-                .gauge("static_cache_bytes", "what the static files held in memory count for")?,
-            static_cache_entries: make
-                .gauge("static_cache_entries", "static files held in memory or open")?,
+            static_cache: StaticCache::new(&make)?,
             memory_limit: make.gauge(
                 "memory_limit_bytes",
                 "memory that the control group of the proxy and its workers may use; 0 for no limit",
@@ -340,12 +313,6 @@ impl Metrics {
             .collect()
     }
 
-    /// The counters of looks for static files: known, opened, known not to be there.
-    #[must_use]
-    pub fn static_cache(&self) -> [IntCounter; 3] {
-        ["hit", "miss", "absent"].map(|result| self.static_cache_requests.with_label_values(&[result]))
-    }
-
     /// Every family of ours, by name, whether or not anything was counted.
     #[must_use]
     pub fn families(&self) -> &[Family] {
@@ -364,22 +331,11 @@ impl Metrics {
     /// When a family cannot be written as text, which no family here does.
     pub fn text(&self) -> prometheus::Result<String> {
         let mut families = self.registry.gather();
-        families.extend(process_families());
+        families.extend(program::process_families());
         TextEncoder::new().encode_to_string(&families)
     }
 }
 
-/// CPU, memory, descriptors and start time of this process under their standard names.
-fn process_families() -> Vec<prometheus::proto::MetricFamily> {
-    static PROCESS: OnceLock<prometheus::process_collector::ProcessCollector> = OnceLock::new();
-    PROCESS.get_or_init(prometheus::process_collector::ProcessCollector::for_self).collect()
-}
-
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// The version of pingora this program is built with; kept true by a test that reads `Cargo.lock`.
-const fn pingora_version() -> &'static str {
-    "0.9.1"
 }

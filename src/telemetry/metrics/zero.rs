@@ -41,9 +41,6 @@ impl Metrics {
         for stream in ["access", "events", "workers"] {
             self.log_dropped.with_label_values(&[stream]);
         }
-        for result in ["hit", "miss", "absent"] {
-            self.static_cache_requests.with_label_values(&[result]);
-        }
         self.lifecycle("starting");
     }
 
