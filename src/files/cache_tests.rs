@@ -44,7 +44,7 @@ async fn a_settled_file_is_looked_at_once_a_second_and_not_opened_again() {
     let (file, mut stamp) = shop.server.root.read("a.txt").unwrap();
     let seen = stamp;
     stamp.changed.0 -= 60;
-    let mut entry = shop.server.cache.entry("a.txt", file, stamp, 0);
+    let mut entry = shop.server.cache.entry("a.txt", file, stamp, [None; 3], 0);
     assert!(entry.settled);
     entry.stamp = seen;
     shop.server.cache.keep("a.txt", &Arc::new(entry));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use compat_proxy::appyaml::StaticOptions;
 use compat_proxy::files::{Body, FileServer};
-use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, IF_NONE_MATCH, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::runtime::Builder;
 
@@ -86,7 +86,7 @@ fn asking_again(
 ) -> HeaderMap {
     let entry = server.look("static/1k.css").unwrap();
     let answer = runtime.block_on(server.answer(&entry, options, &Method::GET, &HeaderMap::new()));
-    let tag = answer.headers.into_iter().find(|(name, _)| name == "etag").unwrap().1;
+    let tag = answer.headers.get(ETAG).unwrap().clone();
     let mut request = usual();
     request.insert(IF_NONE_MATCH, tag);
     request

@@ -65,8 +65,8 @@ pub struct Metrics {
     pub stripped_appengine: IntCounter,
     /// Client headers removed for an underscore in their name.
     pub stripped_underscore: IntCounter,
-    /// Bytes of static files sent.
-    pub static_sent_bytes: IntCounter,
+    /// Bytes of static files sent: as they lie, as gzip, as brotli.
+    pub static_sent_bytes: [IntCounter; 3],
     static_cache_requests: IntCounterVec,
     /// Bytes the static files held in memory count for.
     pub static_cache_bytes: IntGauge,
@@ -208,14 +208,14 @@ impl Metrics {
             in_flight: make.gauge("http_requests_in_flight", "requests being handled")?,
             stripped_appengine: stripped.with_label_values(&["appengine"]),
             stripped_underscore: stripped.with_label_values(&["underscore"]),
-            static_sent_bytes: sent.with_label_values(&["identity"]),
+            static_sent_bytes: ["identity", "gzip", "br"].map(|coding| sent.with_label_values(&[coding])),
             static_cache_requests: make.counters(
                 "static_cache_requests_total",
                 "looks for static files: known (hit), opened (miss), known not to be there (absent)",
                 &["result"],
             )?,
             static_cache_bytes: make
-                .gauge("static_cache_bytes", "what the static files held in memory count for")?,
+                .gauge("static_cache_bytes", "what static files and their packed copies held in memory count for")?,
             static_cache_entries: make
                 .gauge("static_cache_entries", "static files held in memory or open")?,
             memory_limit: make.gauge(
