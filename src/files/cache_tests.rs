@@ -96,6 +96,26 @@ async fn the_cache_keeps_to_its_budget_and_a_scan_does_not_flush_what_is_wanted(
     assert!(shop.server.usage().opened <= 410, "{:?}", shop.server.usage());
 }
 
+#[tokio::test]
+async fn a_scan_of_ten_times_the_cache_leaves_there_what_was_asked_for_before() {
+    let shop = Shop::new(4 * MIB);
+    let wanted: Vec<String> = (0..20).map(|i| format!("wanted/{i}")).collect();
+    for name in &wanted {
+        shop.write(name, vec![b'x'; 40 * 1024]);
+    }
+    for name in wanted.iter().cycle().take(60) {
+        shop.get(name, &[]).await;
+    }
+    for i in 0..1_000 {
+        shop.write("scanned", vec![b'x'; 40 * 1024]);
+        fs::rename(shop.path("scanned"), shop.path(&format!("{i}"))).unwrap();
+        shop.get(&format!("{i}"), &[]).await;
+    }
+    // All at one moment, as the cache sees it: nothing is looked at again.
+    let still = wanted.iter().filter(|name| matches!(shop.server.cache.get(name, 0), Found::Fresh(_))).count();
+    assert!(still >= 18, "{still} of 20 are left");
+}
+
 #[test]
 fn descriptors_held_open_are_few() {
     let shop = Shop::new(64 * MIB);

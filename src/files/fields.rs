@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONNECTION, DATE, EXPIRES};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -20,47 +20,38 @@ pub(super) type Field = (HeaderName, HeaderValue);
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Fields {
-    fields: Vec<Field>,
     /// Seconds from `Date` to `Expires`, where that is ours to say.
     age: Option<u64>,
-    /// For the second it was built in; for ever without `Expires`.
-    built: ArcSwapOption<(u64, HeaderMap)>,
+    /// As they are in this second; without `Expires` they are always the same.
+    now: ArcSwap<(u64, HeaderMap)>,
 }
 
 impl Fields {
     pub(super) fn new(fields: Vec<Field>, age: Option<u64>) -> Self {
-        Self { fields, age, built: ArcSwapOption::empty() }
+        // Room for `Expires` and for the two the writer sets: it overwrites these, and a copy need not grow.
+        let mut map = HeaderMap::with_capacity(fields.len() + 3);
+        for (name, value) in fields {
+            map.append(name, value);
+        }
+        for name in age.map(|_| EXPIRES).into_iter().chain([DATE, CONNECTION]) {
+            map.insert(name, HeaderValue::from_static(""));
+        }
+        // The copy is no larger than it must be.
+        Self { age, now: ArcSwap::from_pointee((0, map.clone())) }
     }
 
     /// All of them at this time.
     pub(super) fn at(&self, now: SystemTime) -> HeaderMap {
-        let second = match self.age {
-            Some(_) => now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            None => 0,
-        };
-        if let Some(built) = &*self.built.load()
-            && built.0 == second
-        {
-            return built.1.clone();
+        let kept = self.now.load();
+        let Some(age) = self.age else { return kept.1.clone() };
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if kept.0 == second {
+            return kept.1.clone();
         }
-        let map = self.build(second);
-        self.built.store(Some(Arc::new((second, map.clone()))));
-        map
-    }
-
-    fn build(&self, second: u64) -> HeaderMap {
-        // Room for two more, and the two the writer sets anyway: it overwrites these, and the copy need not grow.
-        let mut map = HeaderMap::with_capacity(self.fields.len() + 3);
-        for (name, value) in &self.fields {
-            map.append(name, value.clone());
-        }
-        if let Some(age) = self.age {
-            let then = second.saturating_add(age).min(LAST_SECOND);
-            let value = date(UNIX_EPOCH + Duration::from_secs(then));
-            map.insert(EXPIRES, value.unwrap_or(HeaderValue::from_static("0")));
-        }
-        map.insert(DATE, HeaderValue::from_static(""));
-        map.insert(CONNECTION, HeaderValue::from_static(""));
+        let mut map = kept.1.clone();
+        let expires = date(UNIX_EPOCH + Duration::from_secs(second.saturating_add(age).min(LAST_SECOND)));
+        map.insert(EXPIRES, expires.unwrap_or(HeaderValue::from_static("0")));
+        self.now.store(Arc::new((second, map.clone())));
         map
     }
 }

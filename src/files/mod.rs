@@ -50,7 +50,7 @@ use self::pack::Siblings;
 use self::resolve::{Root, Stamp};
 
 pub use self::answer::{Answer, Body};
-pub use self::cache::{OVERHEAD, Usage};
+pub use self::cache::Usage;
 pub use self::coding::Coding;
 pub use self::entry::Entry;
 pub use self::reader::Reader;

@@ -20,6 +20,7 @@ mod headers;
 mod launcher;
 mod observe;
 mod oracle;
+mod packed;
 mod proxying;
 mod reload;
 mod routing;
