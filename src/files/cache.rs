@@ -80,14 +80,20 @@ pub struct Usage {
 impl Cache {
     /// A cache of `budget` bytes; with 0 every question goes to the disk.
     pub(super) fn new(budget: u64) -> Self {
-        // An item must fit into a shard several times over, or it is never let in: 16 shards, items up to a 64th.
+        // A shard keeps a part of itself for what was asked for once, and where that part has no room for an item, the
+        // item pushes out what is asked for all the time: so shards are few, that part large, and items, a 64th of
+        // the whole at most, a quarter of it.
         let largest_held = (budget / 64).clamp(ALWAYS_WHOLE, LARGEST_HELD);
         let items = usize::try_from(budget / (8 * 1024)).unwrap_or(usize::MAX).clamp(64, 128 * 1024);
         // A descriptor held open counts as much as a 256th, so that there are never more than 256.
         let weight = Weight { file: (budget / 256).max(OVERHEAD), largest_held };
         let packed = (budget / 64).min(LARGEST_HELD) * PACKED_TIMES;
-        let options =
-            OptionsBuilder::new().shards(16).estimated_items_capacity(items).weight_capacity(budget).build();
+        let options = OptionsBuilder::new()
+            .shards(4)
+            .hot_allocation(0.75)
+            .estimated_items_capacity(items)
+            .weight_capacity(budget)
+            .build();
         let entries = match options {
             Ok(options) => Kept::with_options(
                 options,
