@@ -149,7 +149,7 @@ impl Common {
         let rest: Vec<Field> = self
             .given
             .iter()
-            .filter(|(name, _)| !named.contains(name) && !(self.varies && *name == VARY))
+            .filter(|(name, _)| !(named.contains(name) || self.varies && *name == VARY))
             .cloned()
             .chain(self.varies.then(|| (VARY, self.vary())))
             .collect();

@@ -214,8 +214,10 @@ impl Metrics {
                 "looks for static files: known (hit), opened (miss), known not to be there (absent)",
                 &["result"],
             )?,
-            static_cache_bytes: make
-                .gauge("static_cache_bytes", "what static files and their packed copies held in memory count for")?,
+            static_cache_bytes: make.gauge(
+                "static_cache_bytes",
+                "what static files and their packed copies held in memory count for",
+            )?,
             static_cache_entries: make
                 .gauge("static_cache_entries", "static files held in memory or open")?,
             memory_limit: make.gauge(
