@@ -228,5 +228,8 @@ impl Read for FileReader<'_> {
 }
 
 #[cfg(test)]
+#[path = "sibling_tests.rs"]
+mod sibling_tests;
+#[cfg(test)]
 #[path = "pack_tests.rs"]
 mod tests;
