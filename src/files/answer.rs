@@ -11,7 +11,7 @@ use super::conditional::{self, Verdict};
 use super::entry::{Content, Entry};
 use super::head::{Face, Head};
 use super::pack::Pack;
-use super::range::{self, Wanted};
+use super::range::{self, Wanted as Span};
 use super::reader::Reader;
 
 /// What to send.
@@ -38,8 +38,32 @@ pub enum Body {
     Stream(Reader),
 }
 
+/// A packed copy that is promised and not there yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Whether gzip may be made.
+    pub(super) make: bool,
+    /// What the request takes.
+    pub(super) accepted: Accepted,
+}
+
+/// The answer, or what is missing for it.
+pub(super) fn of(entry: &Entry, head: &Head, method: &Method, request: &HeaderMap) -> Result<Answer, Wanted> {
+    if !head.is_negotiated() || conditional::asks_for_identity(request) {
+        return Ok(whole_or_part(entry, head, method, request));
+    }
+    let accepted = Accepted::of(request);
+    if let Some(known) = known(head, accepted, request) {
+        return Ok(known);
+    }
+    if lacks_best(head, accepted) {
+        return Err(Wanted { make: head.make, accepted });
+    }
+    Ok(best(entry, head, accepted, method, request))
+}
+
 /// 304 for who has the file in a coding it takes. No packed copy need be there for that.
-pub(super) fn known(head: &Head, accepted: Accepted, request: &HeaderMap) -> Option<Answer> {
+fn known(head: &Head, accepted: Accepted, request: &HeaderMap) -> Option<Answer> {
     if !request.contains_key(IF_NONE_MATCH) {
         return None;
     }
@@ -50,7 +74,7 @@ pub(super) fn known(head: &Head, accepted: Accepted, request: &HeaderMap) -> Opt
 }
 
 /// Whether what the request wants most is on offer and not there yet.
-pub(super) fn lacks_best(head: &Head, accepted: Accepted) -> bool {
+fn lacks_best(head: &Head, accepted: Accepted) -> bool {
     let best = accepted.best(|coding| head.face(coding).is_some());
     best.and_then(|best| head.face(best)).is_some_and(|face| !face.is_ready())
 }
@@ -81,34 +105,34 @@ pub(super) fn best(
 }
 
 /// The answer with the file as it lies.
-pub(super) fn whole_or_part(entry: &Entry, head: &Head, method: &Method, request: &HeaderMap) -> Answer {
+fn whole_or_part(entry: &Entry, head: &Head, method: &Method, request: &HeaderMap) -> Answer {
     let Some(face) = head.face(Coding::Identity) else { return Answer::bare(500) };
     let now = SystemTime::now();
     let length = entry.length();
     let wanted = if conditional::is_plain(request) {
-        Wanted::Whole
+        Span::Whole
     } else {
         match conditional::evaluate(request, &face.validators) {
             Verdict::Proceed if *method == Method::GET && head.ranges => {
                 let may = |request: &HeaderMap| conditional::if_range(request, &face.validators, now);
                 range::wanted(request, length, may)
             }
-            Verdict::Proceed => Wanted::Whole,
+            Verdict::Proceed => Span::Whole,
             Verdict::NotModified => return Answer::not_modified(face, now),
             Verdict::Failed => return Answer::bare(412),
         }
     };
     let coding = Coding::Identity;
     match wanted {
-        Wanted::Whole => {
+        Span::Whole => {
             let body = if *method == Method::HEAD { Body::None } else { body(&entry.content(), 0, length) };
             Answer { status: 200, headers: face.whole(now), body, coding }
         }
-        Wanted::Part { first, last } => {
+        Span::Part { first, last } => {
             let headers = face.part(now, first, last, length);
             Answer { status: 206, headers, body: body(&entry.content(), first, last + 1 - first), coding }
         }
-        Wanted::Unsatisfiable => {
+        Span::Unsatisfiable => {
             let mut answer = Answer::bare(416);
             answer.headers.insert(CONTENT_RANGE, range::unsatisfied(length));
             answer

@@ -43,6 +43,7 @@ use tokio::time::timeout;
 use crate::appyaml::StaticOptions;
 use crate::pattern::Pattern;
 
+use self::answer::Wanted;
 use self::cache::{Cache, Found};
 use self::coding::Accepted;
 use self::head::Head;
@@ -217,36 +218,24 @@ impl FileServer {
                 return Answer::bare(500);
             }
         }
-        let own;
-        let head = match entry.head(options) {
-            Some(head) => head,
-            // Still being hashed, or asked for under more sets of options than are kept: a head for this once.
-            None => {
-                own = Head::build(entry, entry.tag(), options);
-                &own
-            }
-        };
-        if !head.is_negotiated() || conditional::asks_for_identity(request) {
-            return answer::whole_or_part(entry, head, method, request);
+        match with_head(entry, options, |head| answer::of(entry, head, method, request)) {
+            Ok(answer) => answer,
+            Err(wanted) => Box::pin(self.answer_packed(entry, options, method, request, wanted)).await,
         }
-        let accepted = Accepted::of(request);
-        if let Some(known) = answer::known(head, accepted, request) {
-            return known;
-        }
-        if answer::lacks_best(head, accepted)
-            && let Some(entry) = Box::pin(self.pack(entry, head.make, accepted)).await
-        {
-            let own;
-            let head = match entry.head(options) {
-                Some(head) => head,
-                None => {
-                    own = Head::build(&entry, entry.tag(), options);
-                    &own
-                }
-            };
-            return answer::best(&entry, head, accepted, method, request);
-        }
-        answer::best(entry, head, accepted, method, request)
+    }
+
+    /// The answer that a packed copy has to be found for first.
+    async fn answer_packed(
+        &self,
+        entry: &Arc<Entry>,
+        options: &StaticOptions,
+        method: &Method,
+        request: &HeaderMap,
+        Wanted { make, accepted }: Wanted,
+    ) -> Answer {
+        let packed = self.pack(entry, make, accepted).await;
+        let entry = packed.as_ref().unwrap_or(entry);
+        with_head(entry, options, |head| answer::best(entry, head, accepted, method, request))
     }
 
     /// Sees to it that the entry's content and tag are known; that a big file's tag is not is no error.
@@ -318,6 +307,14 @@ impl FileServer {
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.cache.usage()
+    }
+}
+
+fn with_head<T>(entry: &Entry, options: &StaticOptions, answer: impl FnOnce(&Head) -> T) -> T {
+    match entry.head(options) {
+        Some(head) => answer(head),
+        // Still being hashed, or asked for under more sets of options than are kept: a head for this once.
+        None => answer(&Head::build(entry, entry.tag(), options)),
     }
 }
 
