@@ -189,8 +189,8 @@ impl Reloader {
         for problem in reading.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
             warn!("{}", crate::appyaml::render(problem, &reading.texts, false));
         }
-        let generation = self.current.get().generation + 1;
-        Site::build(reading, &self.app_dir, settings, &self.metrics, generation)
+        let before = self.current.get();
+        Site::build(reading, &self.app_dir, settings, &self.metrics, Some(&*before))
             .map_err(|error| error.to_string())
     }
 }

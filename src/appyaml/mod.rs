@@ -152,7 +152,7 @@ pub enum Target {
 }
 
 /// Options of both static kinds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticOptions {
     /// `mime_type`, used verbatim.
     pub mime_type: Option<String>,

@@ -136,15 +136,15 @@ async fn the_tag_of_a_big_file_outlives_its_entry() {
     let shop = Shop::new(64 * MIB);
     shop.write("big", noise(1_500_000));
     let (file, mut stamp) = shop.server.root.read("big").unwrap();
-    let mut entry = shop.server.cache.entry("big", file, stamp, 0);
+    let mut entry = shop.server.cache.entry("big", file, stamp, [None; 3], 0);
     entry.settled = true;
     entry.load(&shop.server.cache.tags()).unwrap();
     let again = shop.server.root.read("big").unwrap().0;
-    let known = shop.server.cache.entry("big", again, stamp, 0);
+    let known = shop.server.cache.entry("big", again, stamp, [None; 3], 0);
     assert_eq!((known.is_loaded(), known.tag()), (true, entry.tag()));
     stamp.changed.0 += 1;
     let again = shop.server.root.read("big").unwrap().0;
-    assert!(!shop.server.cache.entry("big", again, stamp, 0).is_loaded());
+    assert!(!shop.server.cache.entry("big", again, stamp, [None; 3], 0).is_loaded());
 }
 
 impl From<Reader> for Body {

@@ -44,7 +44,7 @@ async fn a_settled_file_is_looked_at_once_a_second_and_not_opened_again() {
     let (file, mut stamp) = shop.server.root.read("a.txt").unwrap();
     let seen = stamp;
     stamp.changed.0 -= 60;
-    let mut entry = shop.server.cache.entry("a.txt", file, stamp, 0);
+    let mut entry = shop.server.cache.entry("a.txt", file, stamp, [None; 3], 0);
     assert!(entry.settled);
     entry.stamp = seen;
     shop.server.cache.keep("a.txt", &Arc::new(entry));
@@ -94,6 +94,34 @@ async fn the_cache_keeps_to_its_budget_and_a_scan_does_not_flush_what_is_wanted(
     assert!(shop.server.usage().bytes > MIB);
     // 400 for the scan, and hardly one more for the three.
     assert!(shop.server.usage().opened <= 410, "{:?}", shop.server.usage());
+}
+
+#[test]
+fn a_scan_of_ten_times_the_cache_leaves_there_what_was_asked_for_before() {
+    // From the smallest files to the largest that are held, and those of which only a descriptor is.
+    for (budget, size) in
+        [(MIB, 100), (4 * MIB, 40 * 1024), (4 * MIB, 64 * 1024), (64 * MIB, MIB), (64 * MIB, 2 * MIB)]
+    {
+        let shop = Shop::new(budget);
+        let make = |name: &str| {
+            shop.write(name, "");
+            File::options().write(true).open(shop.path(name)).unwrap().set_len(size).unwrap();
+        };
+        let wanted: Vec<String> = (0..8).map(|i| format!("wanted/{i}")).collect();
+        wanted.iter().for_each(|name| make(name));
+        for name in wanted.iter().cycle().take(24) {
+            shop.server.look_at(name, 0).unwrap();
+        }
+        let counted = if size > MIB { budget / 256 } else { size } + 4_096;
+        for i in 0..10 * budget / counted {
+            make("scanned");
+            fs::rename(shop.path("scanned"), shop.path(&format!("{i}"))).unwrap();
+            shop.server.look_at(&format!("{i}"), 0).unwrap();
+            fs::remove_file(shop.path(&format!("{i}"))).unwrap();
+        }
+        let still = wanted.iter().filter(|name| matches!(shop.server.cache.get(name, 0), Found::Fresh(_)));
+        assert_eq!(still.count(), wanted.len(), "of {size} bytes in a cache of {budget}");
+    }
 }
 
 #[test]

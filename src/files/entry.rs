@@ -2,6 +2,9 @@
 //!
 //! The tag is a hash of the content and nothing else: image builds set every mtime to one old date, and replicas
 //! must agree. The content is read at the first answer, not at the first look.
+//!
+//! What an entry counts for in the cache never changes: when packed copies are known, an entry that has them takes
+//! its place ([`Entry::with_packs`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,8 +20,10 @@ use tokio::sync::Mutex as Turn;
 use crate::appyaml::StaticOptions;
 
 use super::cache::Tags;
+use super::coding::Coding;
 use super::head::Head;
 use super::media;
+use super::pack::{Pack, Siblings};
 use super::reader;
 use super::resolve::Stamp;
 
@@ -44,6 +49,8 @@ const HEADS: usize = 4;
 /// One file that may be served.
 #[derive(Debug)]
 pub struct Entry {
+    /// Where it lies beneath the root.
+    pub(super) rel: Box<str>,
     /// The type by its name.
     pub(super) media: &'static str,
     /// The state the file was in.
@@ -52,6 +59,13 @@ pub struct Entry {
     pub(super) settled: bool,
     /// When it was last changed, if that is believable.
     pub(super) modified: Option<SystemTime>,
+    /// Packed copies beside it that may be used once they are known to be the file.
+    pub(super) siblings: Siblings,
+    /// Whether it may be packed here, were it a text.
+    pub(super) packable: bool,
+    packs: [Pack; 3],
+    /// The entry that took the place of this one, with packed copies.
+    next: OnceLock<Arc<Self>>,
     small: bool,
     checked: AtomicU64,
     handle: Mutex<Option<Arc<OwnedFd>>>,
@@ -61,7 +75,7 @@ pub struct Entry {
 }
 
 /// The content, once known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Loaded {
     content: Content,
     /// None when the file was being changed while it was hashed.
@@ -77,27 +91,42 @@ pub(super) enum Content {
     File(Arc<OwnedFd>),
 }
 
+/// What an entry is made of.
+pub(super) struct Opened {
+    /// The open file.
+    pub(super) file: OwnedFd,
+    /// Its state.
+    pub(super) stamp: Stamp,
+    /// What lies beside it.
+    pub(super) siblings: Siblings,
+    /// Whether it is held in memory.
+    pub(super) small: bool,
+    /// Whether it may be packed here.
+    pub(super) packable: bool,
+    /// When a file of this stamp was hashed before.
+    pub(super) tag: Option<HeaderValue>,
+}
+
 impl Entry {
-    /// An entry for an open file; `tag` when a file of this stamp was hashed before.
-    pub(super) fn new(
-        rel: &str,
-        file: OwnedFd,
-        stamp: Stamp,
-        small: bool,
-        tag: Option<HeaderValue>,
-        now: u64,
-    ) -> Self {
+    pub(super) fn new(rel: &str, opened: Opened, now: u64) -> Self {
+        let Opened { file, stamp, siblings, small, packable, tag } = opened;
         let wall = SystemTime::now();
         let file = Arc::new(file);
         let loaded = OnceLock::new();
         if let Some(tag) = tag {
             let _ = loaded.set(Loaded { content: Content::File(Arc::clone(&file)), tag: Some(tag) });
         }
+        let stamps = std::iter::once(stamp).chain(siblings.into_iter().flatten());
         Self {
+            rel: rel.into(),
             media: media::of(rel),
             stamp,
-            settled: is_settled(stamp.changed, wall),
+            settled: stamps.into_iter().all(|stamp| is_settled(stamp.changed, wall)),
             modified: believable(stamp.modified.0, wall),
+            siblings,
+            packable,
+            packs: Default::default(),
+            next: OnceLock::new(),
             small,
             checked: AtomicU64::new(now),
             handle: Mutex::new(Some(file)),
@@ -105,6 +134,49 @@ impl Entry {
             turn: Arc::new(Turn::new(())),
             heads: [const { OnceLock::new() }; HEADS],
         }
+    }
+
+    /// The same file with these packed copies. Its heads are built anew.
+    pub(super) fn with_packs(&self, packs: [Pack; 3]) -> Self {
+        Self {
+            rel: self.rel.clone(),
+            media: self.media,
+            stamp: self.stamp,
+            settled: self.settled,
+            modified: self.modified,
+            siblings: self.siblings,
+            packable: self.packable,
+            packs,
+            next: OnceLock::new(),
+            small: self.small,
+            checked: AtomicU64::new(self.checked.load(Ordering::Relaxed)),
+            handle: Mutex::new(self.handle()),
+            loaded: self.loaded.clone(),
+            turn: Arc::clone(&self.turn),
+            heads: [const { OnceLock::new() }; HEADS],
+        }
+    }
+
+    /// The same file and copies without its heads: the handlers' options may have changed.
+    pub(super) fn without_heads(&self) -> Self {
+        self.with_packs(self.packs.clone())
+    }
+
+    pub(super) fn pack(&self, coding: Coding) -> &Pack {
+        &self.packs[coding as usize]
+    }
+
+    /// The newest entry for this state of the file.
+    pub(super) fn newest(self: &Arc<Self>) -> Arc<Self> {
+        let mut newest = self;
+        while let Some(next) = newest.next.get() {
+            newest = next;
+        }
+        Arc::clone(newest)
+    }
+
+    pub(super) fn replaced_by(&self, next: &Arc<Self>) {
+        let _ = self.next.set(Arc::clone(next));
     }
 
     /// Whether the caller is the one to look again; the others go on with what is there.
@@ -225,7 +297,7 @@ fn hash(file: &OwnedFd, size: u64) -> io::Result<Option<HeaderValue>> {
 }
 
 /// A strong tag: half of the hash is more than anyone can collide by accident.
-fn quoted(hash: &blake3::Hash) -> Option<HeaderValue> {
+pub(super) fn quoted(hash: &blake3::Hash) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(format!("\"{}\"", &hash.to_hex().as_str()[..32]))).ok()
 }
 

@@ -19,6 +19,23 @@ pub(super) fn of(path: &str) -> &'static str {
     })
 }
 
+/// Whether what a `Content-Type` names is written in letters, so that packing it pays.
+pub(super) fn is_text(media: &str) -> bool {
+    let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        || matches!(
+            essence.as_str(),
+            "application/javascript"
+                | "application/x-javascript"
+                | "application/ecmascript"
+                | "application/json"
+                | "application/xml"
+                | "application/dart"
+        )
+}
+
 /// Where the SDK, or Python's own table, says otherwise than the crate.
 fn python(extension: &str) -> Option<&'static str> {
     Some(match extension {

@@ -4,22 +4,25 @@
 //!    application root, or why there is none.
 //! 2. `cache`: what was found lately, bounded in bytes, looked at again once a second.
 //! 3. `entry`: one file: its stamp, its bytes or descriptor, the tag of its content.
-//! 4. `media` and `head`: its type, and the header fields for one set of handler options, built once.
+//! 4. `media`, `head` and `fields`: its type, and the header fields for one set of handler options, built once.
 //! 5. `conditional`: 304 or 412 before any byte is sent (RFC 9110, section 13.2.2).
 //! 6. `range`: the slice asked for, or 416.
 //! 7. `reader`: the pieces of a body too big to hold.
+//! 8. `coding` and `pack`: which packed copy the request wants, and where that comes from.
 //!
 //! Nothing here writes to a socket: an [`Answer`] says what to send. Everything textual about a path (templates,
-//! R-CLEANPATH, R-UPLOAD, R-SKIP) is decided before [`FileServer::look`] is asked.
-//!
-//! An [`Entry`] holds one representation, the identity one. Packed ones (`.br`, `.gz`) would be further
-//! `entry::Loaded` values beside it, each with a tag of its own, chosen before step 5.
+//! R-CLEANPATH, R-UPLOAD, R-SKIP) is decided before [`FileServer::look`] is asked; only names the server makes up
+//! itself, those of packed siblings, are held against R-SKIP here.
 
+mod answer;
 mod cache;
+mod coding;
 mod conditional;
 mod entry;
+mod fields;
 mod head;
 mod media;
+mod pack;
 mod range;
 mod reader;
 mod resolve;
@@ -28,42 +31,59 @@ mod walk;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use prometheus::IntCounter;
+use rustix::fs::stat;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::appyaml::StaticOptions;
+use crate::pattern::Pattern;
 
+use self::answer::Wanted;
 use self::cache::{Cache, Found};
-use self::conditional::Verdict;
-use self::entry::Content;
+use self::coding::Accepted;
 use self::head::Head;
-use self::range::Wanted;
-use self::resolve::Root;
+use self::pack::Siblings;
+use self::resolve::{Root, Stamp};
 
+pub use self::answer::{Answer, Body};
 pub use self::cache::Usage;
+pub use self::coding::Coding;
 pub use self::entry::Entry;
 pub use self::reader::Reader;
 
 /// How many big files may be hashed at once: each takes a blocking thread and a core.
 const HASHERS: usize = 4;
 
-/// How long an answer may wait for the tag of a big file before it goes without one.
+/// How long an answer may wait for the tag of a big file before it goes without one, or for a packed copy before
+/// the file goes as it lies.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What fits into one packet is not made smaller.
+const SMALLEST_PACKED: u64 = 1_024;
 
 /// The static files beneath one application root. Shared by all proxy threads.
 #[derive(Debug)]
 pub struct FileServer {
-    root: Root,
-    cache: Cache,
+    root: Arc<Root>,
+    /// R-SKIP, for the names of packed siblings.
+    skip_files: Option<Pattern>,
+    cache: Arc<Cache>,
+    budget: u64,
     hashers: Arc<Semaphore>,
+    packers: Arc<Semaphore>,
     epoch: Instant,
     counters: Option<[IntCounter; 3]>,
 }
+
+/// Places of the counters of looks.
+const HIT: usize = 0;
+const MISS: usize = 1;
+const ABSENT: usize = 2;
 
 /// Why there is nothing to serve at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,33 +93,6 @@ pub enum Absent {
     /// It exists and may not be read: 403.
     Forbidden,
 }
-
-/// What to send.
-#[derive(Debug)]
-pub struct Answer {
-    /// 200, 206, 304, 412, 416, or 500 when the file could not be read.
-    pub status: u16,
-    /// In order, `Content-Length` included (but for 304); `Date` is the writer's.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What follows the head.
-    pub body: Body,
-}
-
-/// The bytes of an [`Answer`].
-#[derive(Debug)]
-pub enum Body {
-    /// Nothing: HEAD, 304, 412, 416.
-    None,
-    /// All of it, from memory.
-    Bytes(Bytes),
-    /// Piece by piece, as fast as the client takes it.
-    Stream(Reader),
-}
-
-/// Places of the counters of looks.
-const HIT: usize = 0;
-const MISS: usize = 1;
-const ABSENT: usize = 2;
 
 impl FileServer {
     /// Opens the application root. `never_served` are the active app.yaml and what it includes, relative to
@@ -112,25 +105,47 @@ impl FileServer {
     }
 
     fn over(root: Root, cache: u64) -> Self {
+        // Packing never takes more than half of the cores from serving.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            root,
-            cache: Cache::new(cache),
+            root: Arc::new(root),
+            skip_files: None,
+            cache: Arc::new(Cache::new(cache)),
+            budget: cache,
             hashers: Arc::new(Semaphore::new(HASHERS)),
+            packers: Arc::new(Semaphore::new((cores / 2).max(1))),
             epoch: Instant::now(),
             counters: None,
         }
     }
 
-    /// Counts every look: the file was known, was opened, or was known not to be there.
+    /// Packed siblings with names that match are not used (R-SKIP).
     #[must_use]
-    pub fn counted_by(self, counters: [IntCounter; 3]) -> Self {
-        Self { counters: Some(counters), ..self }
+    pub fn skipping(mut self, skip_files: Pattern) -> Self {
+        self.skip_files = Some(skip_files);
+        self
     }
 
-    fn count(&self, result: usize) {
-        if let Some(counters) = &self.counters {
-            counters[result].inc();
-        }
+    /// Counts every look: the file was known, was opened, or was known not to be there.
+    #[must_use]
+    pub fn counted_by(mut self, counters: [IntCounter; 3]) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
+    /// Whether a server opened with all of this would do what this one does; then it may go on with what it knows.
+    #[must_use]
+    pub fn is_over(&self, root: &Path, never_served: &[PathBuf], skip_files: &Pattern, cache: u64) -> bool {
+        self.budget == cache
+            && self.skip_files.as_ref().map(Pattern::as_str) == Some(skip_files.as_str())
+            && self.root.never_served() == never_served
+            // Another directory may have come to the same place.
+            && stat(root).is_ok_and(|stat| self.root.is(&stat))
+    }
+
+    /// To be called when handlers' options have changed: what was built for the old ones makes room.
+    pub fn forget_heads(&self) {
+        self.cache.forget_heads();
     }
 
     /// The file at a clean path relative to the root, as it was at most about a second ago.
@@ -145,25 +160,17 @@ impl FileServer {
     /// [`Self::look`] at a given time, in milliseconds since the server began.
     fn look_at(&self, rel: &str, now: u64) -> Result<Arc<Entry>, Absent> {
         let stale = match self.cache.get(rel, now) {
-            Found::Fresh(entry) => {
-                self.count(HIT);
-                return Ok(entry);
-            }
-            Found::Absent(absent) => {
-                self.count(ABSENT);
-                return Err(absent);
-            }
-            Found::Stale(entry) if entry.settled && self.root.stat(rel) == Ok(entry.stamp) => {
-                self.count(HIT);
-                return Ok(entry);
-            }
+            Found::Fresh(entry) => return self.counted(HIT, Ok(entry)),
+            Found::Absent(absent) => return self.counted(ABSENT, Err(absent)),
+            Found::Stale(entry) if self.holds(&entry) => return self.counted(HIT, Ok(entry)),
             Found::Stale(entry) => Some(entry),
             Found::Nothing => None,
         };
-        self.count(MISS);
+        self.counted(MISS, ());
         match self.root.read(rel) {
             Ok((file, stamp)) => {
-                let entry = Arc::new(self.cache.entry(rel, file, stamp, now));
+                let siblings = self.siblings(rel, &stamp);
+                let entry = Arc::new(self.cache.entry(rel, file, stamp, siblings, now));
                 self.cache.keep(rel, &entry);
                 Ok(entry)
             }
@@ -174,6 +181,26 @@ impl FileServer {
                 Err(error.absent())
             }
         }
+    }
+
+    fn counted<T>(&self, place: usize, found: T) -> T {
+        if let Some(counters) = &self.counters {
+            counters[place].inc();
+        }
+        found
+    }
+
+    /// Whether the file and what lies beside it are as they were.
+    fn holds(&self, entry: &Entry) -> bool {
+        entry.settled
+            && self.root.stat(&entry.rel) == Ok(entry.stamp)
+            && self.siblings(&entry.rel, &entry.stamp) == entry.siblings
+    }
+
+    fn siblings(&self, rel: &str, stamp: &Stamp) -> Siblings {
+        // A pattern that cannot tell forbids.
+        let skips = |name: &str| self.skip_files.as_ref().is_some_and(|skip| skip.starts(name) != Ok(false));
+        pack::siblings(&self.root, skips, rel, stamp)
     }
 
     /// The answer to a request for `entry` under a handler's options. HEAD gets the head of GET; every method
@@ -191,11 +218,24 @@ impl FileServer {
                 return Answer::bare(500);
             }
         }
-        match entry.head(options) {
-            Some(head) => respond(entry, head, method, request),
-            // Still being hashed, or asked for under more sets of options than are kept: a head for this once.
-            None => respond(entry, &Head::build(entry, entry.tag(), options), method, request),
+        match with_head(entry, options, |head| answer::of(entry, head, method, request)) {
+            Ok(answer) => answer,
+            Err(wanted) => Box::pin(self.answer_packed(entry, options, method, request, wanted)).await,
         }
+    }
+
+    /// The answer that a packed copy has to be found for first.
+    async fn answer_packed(
+        &self,
+        entry: &Arc<Entry>,
+        options: &StaticOptions,
+        method: &Method,
+        request: &HeaderMap,
+        Wanted { make, accepted }: Wanted,
+    ) -> Answer {
+        let packed = self.pack(entry, make, accepted).await;
+        let entry = packed.as_ref().unwrap_or(entry);
+        with_head(entry, options, |head| answer::best(entry, head, accepted, method, request))
     }
 
     /// Sees to it that the entry's content and tag are known; that a big file's tag is not is no error.
@@ -208,7 +248,7 @@ impl FileServer {
         if entry.is_small() || conditional::asks_by_tag(request) {
             return work.await;
         }
-        tokio::time::timeout(PATIENCE, work).await.unwrap_or(Ok(()))
+        timeout(PATIENCE, work).await.unwrap_or(Ok(()))
     }
 
     async fn load_blocking(&self, entry: &Arc<Entry>) -> io::Result<()> {
@@ -224,11 +264,43 @@ impl FileServer {
         };
         let (entry, tags) = (Arc::clone(entry), self.cache.tags());
         // Turn and permit go with the work, so that clients who leave early cannot start it many times over.
-        let work = tokio::task::spawn_blocking(move || {
+        let work = spawn_blocking(move || {
             let _held = (turn, permit);
             entry.load(&tags)
         });
         work.await.map_err(io::Error::other)?
+    }
+
+    /// The entry with its packed copies. The first one to ask waits for them (and so does everyone else meanwhile):
+    /// what a shared cache before us gets first it keeps as long as `max-age` says, and that should be the small one.
+    /// But nobody waits long, who takes the file as it lies.
+    async fn pack(&self, entry: &Arc<Entry>, make: bool, accepted: Accepted) -> Option<Arc<Entry>> {
+        let work = self.pack_blocking(entry, make);
+        if accepted.takes(Coding::Identity) {
+            timeout(PATIENCE, work).await.ok().flatten()
+        } else {
+            work.await
+        }
+    }
+
+    async fn pack_blocking(&self, entry: &Arc<Entry>, make: bool) -> Option<Arc<Entry>> {
+        let turn = entry.turn().lock_owned().await;
+        let entry = entry.newest();
+        if pack::are_known(&entry, make) {
+            return Some(entry);
+        }
+        let permit = Arc::clone(&self.packers).acquire_owned().await.ok()?;
+        let (root, cache) = (Arc::clone(&self.root), Arc::clone(&self.cache));
+        // As with hashing, the work outlives who asked for it.
+        let work = spawn_blocking(move || {
+            let _held = (turn, permit);
+            let packs = pack::all(&root, &entry, cache.limits(), cache.proofs(), make);
+            let next = Arc::new(entry.with_packs(packs));
+            entry.replaced_by(&next);
+            cache.renew(&entry, &next);
+            next
+        });
+        work.await.ok()
     }
 
     /// What the cache holds, for the metrics.
@@ -238,63 +310,11 @@ impl FileServer {
     }
 }
 
-/// Steps 5 to 7, on a head that is there.
-fn respond(entry: &Entry, head: &Head, method: &Method, request: &HeaderMap) -> Answer {
-    let now = SystemTime::now();
-    match conditional::evaluate(request, &head.validators) {
-        Verdict::Proceed => {}
-        Verdict::NotModified => {
-            return Answer { status: 304, headers: head.not_modified(now), body: Body::None };
-        }
-        Verdict::Failed => return Answer::bare(412),
-    }
-    let length = entry.length();
-    let wanted = if *method == Method::GET && head.ranges {
-        range::wanted(request, length, |request| conditional::if_range(request, &head.validators, now))
-    } else {
-        Wanted::Whole
-    };
-    match wanted {
-        Wanted::Whole => {
-            let body = if *method == Method::HEAD { Body::None } else { entry.body(0, length) };
-            Answer { status: 200, headers: head.whole(now), body }
-        }
-        Wanted::Part { first, last } => Answer {
-            status: 206,
-            headers: head.part(now, first, last, length),
-            body: entry.body(first, last + 1 - first),
-        },
-        Wanted::Unsatisfiable => {
-            let mut answer = Answer::bare(416);
-            answer.headers.push((CONTENT_RANGE, range::unsatisfied(length)));
-            answer
-        }
-    }
-}
-
-impl Answer {
-    /// An answer of ours that is not the file: no body, not to be kept.
-    fn bare(status: u16) -> Self {
-        let headers = vec![
-            (CONTENT_LENGTH, HeaderValue::from_static("0")),
-            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        ];
-        Self { status, headers, body: Body::None }
-    }
-}
-
-impl Entry {
-    /// `length` bytes from `from` on; the caller has checked them against the length.
-    fn body(&self, from: u64, length: u64) -> Body {
-        match self.content() {
-            Content::Memory(bytes) => {
-                let (from, length) = (usize::try_from(from), usize::try_from(length));
-                let (from, length) = (from.unwrap_or(usize::MAX), length.unwrap_or(usize::MAX));
-                let end = from.saturating_add(length).min(bytes.len());
-                Body::Bytes(bytes.slice(from.min(end)..end))
-            }
-            Content::File(file) => Body::Stream(Reader::new(file, from, length)),
-        }
+fn with_head<T>(entry: &Entry, options: &StaticOptions, answer: impl FnOnce(&Head) -> T) -> T {
+    match entry.head(options) {
+        Some(head) => answer(head),
+        // Still being hashed, or asked for under more sets of options than are kept: a head for this once.
+        None => answer(&Head::build(entry, entry.tag(), options)),
     }
 }
 

@@ -82,6 +82,15 @@ impl Root {
         self
     }
 
+    pub(super) fn never_served(&self) -> &[PathBuf] {
+        &self.never_served
+    }
+
+    /// Whether it is the directory with this identity.
+    pub(super) fn is(&self, stat: &Stat) -> bool {
+        fstat(&self.fd).is_ok_and(|own| (own.st_dev, own.st_ino) == (stat.st_dev, stat.st_ino))
+    }
+
     /// The state of the file that would be opened, without opening it.
     pub(super) fn stat(&self, rel: &str) -> Result<Stamp, Unopened> {
         let stamp = regular(&fstat(self.at(rel, PLACE)?)?)?;

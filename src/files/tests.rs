@@ -1,8 +1,10 @@
 //! Answers over a temporary folder: heads, conditions, ranges.
 
 use std::fs::{self, File, FileTimes};
+use std::time::SystemTime;
 
 use http::header::{ETAG, EXPIRES, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED, RANGE, VARY};
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -34,19 +36,24 @@ impl Shop {
         self.ask(name, &Method::GET, &plain(), request).await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         name: &str,
         method: &Method,
         options: &StaticOptions,
         request: &[(HeaderName, &str)],
     ) -> Answer {
-        let mut headers = HeaderMap::new();
-        for (name, value) in request {
-            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
-        }
         let entry = self.server.look(name).unwrap();
-        self.server.answer(&entry, options, method, &headers).await
+        self.server.answer(&entry, options, method, &head_of(request)).await
+    }
+
+    /// GET at a time, in milliseconds.
+    pub(super) async fn get_at(&self, name: &str, now: u64, request: &[(HeaderName, &str)]) -> Answer {
+        self.answer(&self.server.look_at(name, now).unwrap(), request).await
+    }
+
+    pub(super) async fn answer(&self, entry: &Arc<Entry>, request: &[(HeaderName, &str)]) -> Answer {
+        self.server.answer(entry, &plain(), &Method::GET, &head_of(request)).await
     }
 
     /// What a reader gets at a time, in milliseconds.
@@ -55,6 +62,14 @@ impl Shop {
         let answer = self.server.answer(&entry, &plain(), &Method::GET, &HeaderMap::new()).await;
         Ok(String::from_utf8(bytes(answer.body).await.unwrap()).unwrap())
     }
+}
+
+fn head_of(fields: &[(HeaderName, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
+    }
+    headers
 }
 
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -68,15 +83,15 @@ pub(super) fn plain() -> StaticOptions {
     }
 }
 
-fn with_headers(headers: &[(&str, &str)]) -> StaticOptions {
+pub(super) fn with_headers(headers: &[(&str, &str)]) -> StaticOptions {
     let http_headers =
         headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     StaticOptions { http_headers, ..plain() }
 }
 
 pub(super) fn field(answer: &Answer, name: impl AsRef<str>) -> Option<String> {
-    let mut values = answer.headers.iter().filter(|(given, _)| given.as_str() == name.as_ref());
-    let value = values.next()?.1.to_str().unwrap().to_owned();
+    let mut values = answer.headers.get_all(name.as_ref()).into_iter();
+    let value = values.next()?.to_str().unwrap().to_owned();
     assert!(values.next().is_none(), "{} twice", name.as_ref());
     Some(value)
 }
@@ -96,8 +111,10 @@ pub(super) async fn bytes(body: Body) -> io::Result<Vec<u8>> {
     }
 }
 
+/// In order, without the two that are only room for the writer's.
 fn names(answer: &Answer) -> Vec<&str> {
-    answer.headers.iter().map(|(name, _)| name.as_str()).collect()
+    let ours = answer.headers.iter().filter(|(_, value)| !value.is_empty());
+    ours.map(|(name, _)| name.as_str()).collect()
 }
 
 #[tokio::test]

@@ -196,8 +196,8 @@ impl Gateway {
         {
             counter.inc();
         }
-        let sent = reply::file(session, answer).await?;
-        self.shared.metrics.static_sent_bytes.inc_by(sent);
+        let counter = &self.shared.metrics.static_sent_bytes[answer.coding as usize];
+        counter.inc_by(reply::file(session, answer).await?);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -113,22 +113,25 @@ async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> pingo
 /// # Errors
 /// When the client is gone, or the file became shorter than announced.
 pub(super) async fn file(session: &mut Session, answer: Answer) -> pingora::Result<u64> {
-    let mut head = ResponseHeader::build_no_case(answer.status, Some(answer.headers.len() + 2))?;
-    for (name, value) in answer.headers {
-        append(&mut head, name, value)?;
-    }
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    parts.headers = answer.headers;
+    let head = Box::new(ResponseHeader::from(parts));
+    // Past the modules: there are none.
+    let downstream = session.as_downstream_mut();
     match answer.body {
         Body::None => {
-            session.write_response_header(Box::new(head), true).await?;
+            downstream.write_response_header(head).await?;
             Ok(0)
         }
         Body::Bytes(bytes) => {
             let sent = bytes.len() as u64;
-            send(session, head, bytes).await?;
+            downstream.write_response_header(head).await?;
+            downstream.write_response_body(bytes, true).await?;
             Ok(sent)
         }
         Body::Stream(mut reader) => {
-            session.write_response_header(Box::new(head), false).await?;
+            downstream.write_response_header(head).await?;
             let mut sent = 0;
             loop {
                 let piece = reader.next().await.map_err(|error| {
@@ -136,14 +139,10 @@ pub(super) async fn file(session: &mut Session, answer: Answer) -> pingora::Resu
                 })?;
                 let Some(piece) = piece else { break };
                 sent += piece.len() as u64;
-                session.write_response_body(Some(piece), false).await?;
+                downstream.write_response_body(piece, false).await?;
             }
-            session.write_response_body(None, true).await?;
+            downstream.write_response_body(Bytes::new(), true).await?;
             Ok(sent)
         }
     }
-}
-
-fn append(head: &mut ResponseHeader, name: HeaderName, value: HeaderValue) -> pingora::Result<()> {
-    head.append_header(name, value).map(|_| ())
 }

@@ -185,7 +185,7 @@ fn build(
     let plan = planned.plan;
     let pool = Pool::new(reload::limits(&settings, plan.slots()), Arc::clone(metrics));
     let sight = reading.sight.clone();
-    let site = Site::build(reading, &app_dir, &settings, metrics, 1)?;
+    let site = Site::build(reading, &app_dir, &settings, metrics, None)?;
     site.announce(metrics);
     let current = Arc::new(Current::new(site, plan.command != Command::None));
     let surroundings = surroundings(log, private.path());

@@ -35,7 +35,7 @@ pub struct Site {
     /// The handlers, compiled.
     pub map: UrlMap,
     /// The files beneath the application directory.
-    pub files: FileServer,
+    pub files: Arc<FileServer>,
     /// What the app is told with each request.
     pub policy: Policy,
     /// One for each handler of the map, in its order.
@@ -112,7 +112,7 @@ pub enum LoadError {
 }
 
 impl Site {
-    /// Builds the site of a reading.
+    /// Builds the site of a reading. `files` of the site before it go on where they would be the same.
     ///
     /// # Errors
     /// When the reading has errors, or the directory cannot be opened.
@@ -121,16 +121,14 @@ impl Site {
         root: &Path,
         settings: &Settings,
         metrics: &Metrics,
-        generation: u64,
+        before: Option<&Self>,
     ) -> Result<Self, LoadError> {
         let rendered = reading.rendered(Severity::Error);
         let (Some(app), Some(map)) = (reading.app, reading.map) else {
             return Err(LoadError::Invalid { rendered });
         };
         let unopened = |source| LoadError::Root { path: root.to_owned(), source };
-        let files =
-            FileServer::open(root, &app.sources, settings.static_cache.value.as_u64()).map_err(unopened)?;
-        let files = files.counted_by(metrics.static_cache.looks());
+        let files = files(root, &app, settings.static_cache.value.as_u64(), metrics, before);
         let policy = Policy::new(app.era == Era::Classic, settings.request_timeout.value);
         let desks = map
             .handlers()
@@ -143,9 +141,9 @@ impl Site {
         let count = |severity| reading.problems.iter().filter(|problem| problem.severity == severity).count();
         let findings = [("warning", count(Severity::Warning)), ("note", count(Severity::Note))];
         Ok(Self {
-            generation,
+            generation: before.map_or(0, |before| before.generation) + 1,
             map,
-            files,
+            files: files.map_err(unopened)?,
             policy,
             desks,
             unmatched: metrics.handler("_unmatched", HandlerKind::Unmatched),
@@ -209,6 +207,32 @@ impl Desk {
             requests: AtomicU64::new(0),
         }
     }
+}
+
+/// The server of the site before, with all it holds in memory, unless something that it goes by has changed.
+fn files(
+    root: &Path,
+    app: &App,
+    cache: u64,
+    metrics: &Metrics,
+    before: Option<&Site>,
+) -> io::Result<Arc<FileServer>> {
+    if let Some(before) = before
+        && before.files.is_over(root, &app.sources, &app.skip_files, cache)
+    {
+        if !before
+            .app
+            .handlers
+            .iter()
+            .filter_map(static_options)
+            .eq(app.handlers.iter().filter_map(static_options))
+        {
+            before.files.forget_heads();
+        }
+        return Ok(Arc::clone(&before.files));
+    }
+    let files = FileServer::open(root, &app.sources, cache)?.skipping(app.skip_files.clone());
+    Ok(Arc::new(files.counted_by(metrics.static_cache.looks())))
 }
 
 fn error_page(root: &Path, handler: &appyaml::ErrorHandler) -> io::Result<ErrorPage> {

@@ -23,6 +23,7 @@ mod launcher;
 mod observe;
 mod oracle;
 mod overload;
+mod packed;
 mod proxying;
 mod recycle;
 mod reload;

@@ -23,7 +23,10 @@ impl StaticCache {
         )?;
         Ok(Self {
             requests: RESULTS.map(|result| requests.with_label_values(&[result])),
-            bytes: make.gauge("static_cache_bytes", "what the static files held in memory count for")?,
+            bytes: make.gauge(
+                "static_cache_bytes",
+                "what static files and their packed copies held in memory count for",
+            )?,
             entries: make.gauge("static_cache_entries", "static files held in memory or open")?,
         })
     }

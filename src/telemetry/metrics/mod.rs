@@ -61,8 +61,8 @@ pub struct Metrics {
     pub stripped_appengine: IntCounter,
     /// Client headers removed for an underscore in their name.
     pub stripped_underscore: IntCounter,
-    /// Bytes of static files sent.
-    pub static_sent_bytes: IntCounter,
+    /// Bytes of static files sent: as they lie, as gzip, as brotli.
+    pub static_sent_bytes: [IntCounter; 3],
     /// The files held in memory.
     pub static_cache: StaticCache,
     /// The most memory the workers and the proxy may use together, bytes; 0 for no limit.
@@ -189,7 +189,7 @@ impl Metrics {
             in_flight: make.gauge("http_requests_in_flight", "requests being handled")?,
             stripped_appengine: stripped.with_label_values(&["appengine"]),
             stripped_underscore: stripped.with_label_values(&["underscore"]),
-            static_sent_bytes: sent.with_label_values(&["identity"]),
+            static_sent_bytes: ["identity", "gzip", "br"].map(|coding| sent.with_label_values(&[coding])),
             static_cache: StaticCache::new(&make)?,
             memory_limit: make.gauge(
                 "memory_limit_bytes",
