@@ -19,6 +19,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("balance", 2),
     ("drain", 2),
     ("site", 3),
+    ("door", 3),
     ("worker", 3),
     ("upstream", 3),
     ("plan", 4),

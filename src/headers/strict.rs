@@ -10,6 +10,9 @@ pub const TARGET_LIMIT: usize = 16 * 1024;
 /// The largest request head, bytes of names and values.
 pub const HEAD_LIMIT: usize = 64 * 1024;
 
+/// The most header lines; the app's server has to take ours too, and many take a hundred.
+pub const LINES_LIMIT: usize = 100;
+
 /// Why a request is refused before anything is decided about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -25,7 +28,7 @@ pub enum Refusal {
     BodyTooLarge,
     /// 414: the target is longer than [`TARGET_LIMIT`].
     TargetTooLong,
-    /// 431: the head is larger than [`HEAD_LIMIT`].
+    /// 431: the head is larger than [`HEAD_LIMIT`], or has more lines than [`LINES_LIMIT`].
     HeadTooLarge,
 }
 
@@ -53,7 +56,9 @@ impl std::fmt::Display for Refusal {
             Self::CodingUnknown => f.write_str("the only transfer coding is chunked"),
             Self::BodyTooLarge => f.write_str("the body is larger than --max-request-body"),
             Self::TargetTooLong => write!(f, "the target is longer than {TARGET_LIMIT} bytes"),
-            Self::HeadTooLarge => write!(f, "the request head is larger than {HEAD_LIMIT} bytes"),
+            Self::HeadTooLarge => {
+                write!(f, "the request head is larger than {HEAD_LIMIT} bytes or {LINES_LIMIT} lines")
+            }
         }
     }
 }
@@ -153,7 +158,7 @@ pub fn check<'a>(
         return Err(Refusal::TargetTooLong);
     }
     let seen = Seen::of(headers);
-    if seen.size > HEAD_LIMIT {
+    if seen.size > HEAD_LIMIT || headers.len() > LINES_LIMIT {
         return Err(Refusal::HeadTooLarge);
     }
     method_known(method)?;
@@ -164,6 +169,19 @@ pub fn check<'a>(
     let kept_body = seen.length.first.is_some() && matches!(*method, Method::GET | Method::HEAD);
     let plain = version == Version::HTTP_11 && !seen.changes && seen.coding.first.is_none() && !kept_body;
     Ok(Head { asked, host, plain })
+}
+
+/// Whether both framings were given. Pingora drops `Content-Length` then, before anybody sees it; the bytes of the head
+/// as they came tell. They are asked for only if there is a `Transfer-Encoding`.
+#[must_use]
+pub fn has_lost_length(headers: &HeaderMap, raw: impl FnOnce() -> bytes::Bytes) -> bool {
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return false;
+    }
+    raw().split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
 }
 
 fn method_known(method: &Method) -> Result<(), Refusal> {

@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 use super::reply::Own;
 use super::{Exchange, Gateway};
 use crate::appyaml::ErrorCode;
+use crate::door;
 use crate::files::{Absent, Entry};
 use crate::headers::strict::{self, Asked, Refusal};
 use crate::headers::trace::Ids;
@@ -42,8 +43,13 @@ impl Gateway {
             &request.headers,
             site.max_request_body,
         );
+        let lost_length =
+            || strict::has_lost_length(&request.headers, || session.as_downstream().to_h1_raw());
+        if door::of(session.as_downstream()).is_some_and(door::Visitor::has_odd_line) {
+            return Act::Refuse(Refusal::Ambiguous("the request line is not three words"));
+        }
         let head = match head {
-            Ok(head) if !has_lost_length(session) => head,
+            Ok(head) if head.plain || !lost_length() => head,
             Ok(_) => {
                 return Act::Refuse(Refusal::Ambiguous(
                     "both Content-Length and Transfer-Encoding are given",
@@ -138,17 +144,4 @@ fn origin_form(target: strict::Target<'_>) -> String {
         Some(query) => format!("{}?{query}", target.path),
         None => target.path.to_owned(),
     }
-}
-
-/// Pingora drops `Content-Length` when both framings are given, before any filter sees it; the bytes as they
-/// came tell. Only requests with `Transfer-Encoding` are looked at.
-fn has_lost_length(session: &Session) -> bool {
-    if !session.req_header().headers.contains_key(http::header::TRANSFER_ENCODING) {
-        return false;
-    }
-    let raw = session.as_downstream().to_h1_raw();
-    raw.split(|byte| *byte == b'\n').any(|line| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
-    })
 }

@@ -7,7 +7,7 @@
 //! | the same, any other method | no | 502 |
 //! | the worker was silent too long | no | 504 |
 //! | queue full, or waited too long | no | 503, `Retry-After` |
-//! | the client was silent too long, or left | no | 408, or nothing (499 in the log) |
+//! | the client was silent or slow for too long, or left | no | 408, or nothing (499 in the log) |
 
 use std::future::Future;
 use std::time::Duration;
@@ -144,6 +144,8 @@ pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
             ErrorType::ReadTimedout => (408, Reason::RequestTimeout),
+            ErrorType::ReadError if is_late(error) => (408, Reason::RequestTimeout),
+            ErrorType::WriteError if is_late(error) => (NOBODY_LISTENS, Reason::ClientSlow),
             ErrorType::InvalidHTTPHeader => (400, Reason::BadRequest),
             _ => (NOBODY_LISTENS, Reason::ClientGone),
         },
@@ -156,6 +158,12 @@ pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
             _ => (500, Reason::Internal),
         },
     }
+}
+
+/// Whether the door lost patience with the client.
+fn is_late(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Which page of `error_handlers` stands for a failure (spec section g).

@@ -10,6 +10,7 @@
 //!
 //! What is decided lives in `route`, what headers mean in `headers`, who is free in `balance`.
 
+mod body;
 mod decide;
 mod exchange;
 mod failure;
@@ -28,6 +29,7 @@ use pingora::{Error, ErrorType, Result};
 use prometheus::IntCounter;
 
 use crate::balance::{Address, Lease, Pool};
+use crate::door::{self, KEEP_ALIVE_SECONDS};
 use crate::drain::Drain;
 use crate::files::Entry;
 use crate::headers::{finish, send};
@@ -41,8 +43,6 @@ use decide::Act;
 pub use exchange::Exchange;
 use reply::Own;
 
-/// An idle connection of a client is closed after this many seconds.
-const KEEP_ALIVE_SECONDS: u64 = 75;
 /// An unused connection to a worker is closed after this long: below the 2 s after which gunicorn closes it by
 /// default, so that a request does not meet a connection its worker is just closing.
 const WORKER_IDLE: std::time::Duration = std::time::Duration::from_millis(1500);
@@ -112,6 +112,9 @@ impl Gateway {
         exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
         exchange.sent = Some(std::time::Instant::now());
         exchange.tried = Some(Arc::clone(lease.seat()));
+        if let Some(visitor) = door::of(session.as_downstream()) {
+            visitor.leased();
+        }
         Ok(lease)
     }
 
@@ -222,11 +225,15 @@ impl ProxyHttp for Gateway {
         } else if downstream.get_keepalive().is_some() {
             downstream.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         }
+        if let (more, Some(visitor)) = (!downstream.is_body_done(), door::of(downstream)) {
+            visitor.decided(more);
+        }
         match self.decide(session, exchange) {
             Act::App { rewrite, plain } => {
                 if let Some(target) = rewrite {
                     session.req_header_mut().set_raw_path(target.as_bytes())?;
                 }
+                body::complete(session).await?;
                 if plain {
                     return self.plain(session, exchange).await.map(|()| true);
                 }
@@ -255,9 +262,12 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        if let (true, Some(visitor)) = (end, door::of(session.as_downstream())) {
+            visitor.body_over();
+        }
         let length = body.as_ref().map_or(0, Bytes::len);
         // After a change of protocols this is a conversation, not a body.
         exchange.received(length, session.as_downstream().was_upgraded())
@@ -324,6 +334,11 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        if response.status == 101
+            && let Some(visitor) = door::of(session.as_downstream())
+        {
+            visitor.upgraded();
+        }
         self.began(session, exchange, response)
     }
 

@@ -138,8 +138,12 @@ reasons! {
     HeadTooLarge = "head_too_large",
     /// The body is too large (413).
     BodyTooLarge = "body_too_large",
-    /// The body did not arrive in time (408).
+    /// The head or the body did not arrive in time (408).
     RequestTimeout = "request_timeout",
+    /// There are as many connections as may be (503).
+    ConnectionLimit = "connection_limit",
+    /// The client did not take the answer in time (cut).
+    ClientSlow = "client_slow",
     /// The static file is missing (404).
     FileMissing = "file_missing",
     /// The static file cannot be read (403).

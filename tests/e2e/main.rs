@@ -21,10 +21,13 @@ mod headers;
 mod hung;
 mod launcher;
 mod observe;
+mod limits;
 mod oracle;
 mod overload;
 mod proxying;
 mod recycle;
+#[path = "../properties/readings.rs"]
+mod readings;
 mod reload;
 mod routing;
 mod workers;
