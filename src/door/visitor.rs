@@ -165,7 +165,7 @@ impl Visitor {
         self.enter(Stage::Tunnel);
     }
 
-    /// Whether the request line held what a parser mends before anybody sees it.
+    /// Whether the request line held a control character, which the parser mends before anybody sees it.
     #[must_use]
     pub fn has_odd_line(&self) -> bool {
         self.head.start.line.is_odd()

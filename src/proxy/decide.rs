@@ -46,7 +46,7 @@ impl Gateway {
         let lost_length =
             || strict::has_lost_length(&request.headers, || session.as_downstream().to_h1_raw());
         if door::of(session.as_downstream()).is_some_and(door::Visitor::has_odd_line) {
-            return Act::Refuse(Refusal::Ambiguous("the request line is not three words"));
+            return Act::Refuse(Refusal::Ambiguous("the request line holds a control character"));
         }
         let head = match head {
             Ok(head) if head.plain || !lost_length() => head,

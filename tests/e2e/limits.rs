@@ -165,18 +165,17 @@ fn what_the_parser_refuses_is_answered_counted_and_logged_too() {
 }
 
 #[test]
-fn what_a_parser_would_mend_in_a_request_line_is_refused() {
+fn control_characters_in_a_request_line_are_refused() {
     let origin = Origin::start();
     let proxy = app(&origin).start();
     for line in [
-        "GET /a b HTTP/1.1",
         "GET /a\tb HTTP/1.1",
         "GET /a\x0bb HTTP/1.1",
         "GET /a\x7fb HTTP/1.1",
         "GET /a\rb HTTP/1.1",
         "GET /a\0b HTTP/1.1",
         "GET  /a HTTP/1.1",
-        "GET /a  HTTP/1.1",
+        "GET /\x01a HTTP/1.1",
     ] {
         let response = proxy.raw(format!("{line}\r\nHost: a\r\n\r\n"));
         assert_eq!(response.status, 400, "{line:?}: {response}");
@@ -335,8 +334,12 @@ fn while_others_wait_a_client_that_keeps_a_worker_waiting_loses_it() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(proxy.status()["queue"]["in_flight"], 2, "{}", proxy.output());
     let began = Instant::now();
-    assert_eq!(proxy.get("/x").status, 200);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // The first who waits keeps the place it gets for a while, so that the second waits on.
+    let waiting = ["/slow/4000", "/x"].map(|path| proxy.send("GET", path, b""));
+    for one in waiting {
+        assert_eq!(one.answer().status, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     assert_eq!(writer.response_to("POST").expect("an answer").status, 408);
     expect(&proxy, "request_timeout", 408, 1);
     expect(&proxy, "client_slow", 200, 1);
