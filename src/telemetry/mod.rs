@@ -2,13 +2,14 @@
 //!
 //! - `metrics`: every series, with handles resolved at load.
 //! - `access`: the access-log line of a record, in each format.
-//! - `log`: the writers behind both, which never make a request wait.
+//! - `log`: lines and events on their way out; `outlet`: the threads that write them, for which no request waits.
 //!
 //! Nothing here decides anything or looks at a request.
 
 pub mod access;
 pub mod log;
 pub mod metrics;
+mod outlet;
 
 use std::time::Duration;
 

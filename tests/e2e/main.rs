@@ -22,6 +22,7 @@ mod hung;
 mod launcher;
 mod observe;
 mod limits;
+mod logs;
 mod oracle;
 mod overload;
 mod proxying;
