@@ -237,7 +237,7 @@ impl ProxyHttp for Gateway {
                 if plain {
                     return self.plain(session, exchange).await.map(|()| true);
                 }
-                exchange.upgrade = session.as_downstream().is_upgrade_req();
+                exchange.upgrade = failure::wants_websocket(session);
                 Ok(false)
             }
             Act::File { handler, entry } => {
@@ -334,6 +334,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        failure::check_answer(exchange, response)?;
         if response.status == 101
             && let Some(visitor) = door::of(session.as_downstream())
         {

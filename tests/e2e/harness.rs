@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod origin;
 pub mod prometheus;
 pub mod pythons;
+pub mod scripted;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -23,6 +23,7 @@ mod launcher;
 mod observe;
 mod limits;
 mod logs;
+mod malformed;
 mod oracle;
 mod overload;
 mod proxying;
