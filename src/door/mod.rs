@@ -44,6 +44,8 @@ pub struct Door {
     internal: HandlerMetrics,
     limit: usize,
     open: AtomicUsize,
+    /// Connections that keep a worker waiting for their client.
+    stalled: AtomicUsize,
     lingerers: AtomicUsize,
 }
 
@@ -53,8 +55,8 @@ impl Door {
     pub fn new(metrics: Arc<Metrics>, log: Log, limit: usize) -> Arc<Self> {
         metrics.connections_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
         let internal = metrics.handler("_internal", HandlerKind::Internal);
-        let (open, lingerers) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { metrics, log, internal, limit, open, lingerers })
+        let [open, stalled, lingerers] = [0, 0, 0].map(AtomicUsize::new);
+        Arc::new(Self { metrics, log, internal, limit, open, stalled, lingerers })
     }
 
     /// A place for one more connection, if there is one.
@@ -67,9 +69,11 @@ impl Door {
         (before < self.limit).then_some(ticket)
     }
 
-    /// Whether requests wait for a worker: then nobody may keep one waiting for long.
-    fn is_pressed(&self) -> bool {
-        self.metrics.queue_depth.get() > 0
+    /// Whether requests wait for a worker while more than half of the places are held by clients that stall theirs: then
+    /// some of these have to go.
+    fn is_besieged(&self) -> bool {
+        let stalled = i64::try_from(self.stalled.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        self.metrics.queue_depth.get() > 0 && stalled > self.metrics.concurrency_limit.get() / 2
     }
 }
 

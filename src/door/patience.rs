@@ -1,21 +1,23 @@
-//! How long a client may keep us waiting: a pure value, asked once a second while nothing moves.
+//! How long a client may keep us waiting: a pure value, asked from time to time while nothing moves.
 
 use std::time::Duration;
 
 /// Between two looks.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
-/// A body may pause for so many looks.
-const BODY_PAUSE: u32 = 30;
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks while a worker waits with us.
+const LOOK_LEASED: Duration = Duration::from_millis(100);
+/// A body may pause for so long.
+const BODY_PAUSE: Duration = Duration::from_secs(30);
 /// From this age on a body must have come at [`BODY_RATE`] on average.
-const BODY_AGE: u32 = 30;
+const BODY_AGE: Duration = Duration::from_secs(30);
 /// Bytes a second.
-const BODY_RATE: u64 = 500;
-/// An answer may wait to be taken for so many looks.
-const ANSWER_PAUSE: u32 = 60;
-/// With others waiting for the worker, for so many.
-const PRESSED: u32 = 2;
-/// With others waiting, less than this in a look counts as nothing.
-const PRESSED_RATE: u64 = 1024;
+const BODY_RATE: f64 = 500.0;
+/// An answer may wait to be taken for so long.
+const ANSWER_PAUSE: Duration = Duration::from_secs(60);
+/// A client that is slow for so long stalls its worker.
+const STALL: Duration = Duration::from_millis(200);
+/// Fewer bytes a second are slow.
+const SLOW: f64 = 1024.0;
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,36 +31,45 @@ pub(super) enum Awaited {
 /// The waiting so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Patience {
-    looks: u32,
-    /// Looks in a row without a byte.
-    silent: u32,
-    /// Looks in a row with hardly a byte.
-    slow: u32,
+    age: Duration,
+    /// Time without a byte.
+    silent: Duration,
+    /// Time with hardly a byte.
+    slow: Duration,
     moved: u64,
     total: u64,
 }
 
 impl Patience {
+    /// When to look again.
+    pub(super) const fn pause(leased: bool) -> Duration {
+        if leased { LOOK_LEASED } else { LOOK }
+    }
+
     /// So many bytes came, or went.
     pub(super) fn moved(&mut self, bytes: usize) {
         self.moved += bytes as u64;
     }
 
-    /// A second has passed; whether the client is still waited for. `pressed`: it holds a worker, and others wait.
-    pub(super) fn look(&mut self, awaited: Awaited, pressed: bool) -> bool {
+    /// Whether a worker would be stalled by this.
+    pub(super) fn is_stall(&self) -> bool {
+        self.slow >= STALL
+    }
+
+    /// `after` has passed since the last look; whether the client is still waited for.
+    #[expect(clippy::cast_precision_loss, reason = "rates need not be exact")]
+    pub(super) fn look(&mut self, awaited: Awaited, after: Duration) -> bool {
         let moved = std::mem::take(&mut self.moved);
         self.total += moved;
-        self.looks = self.looks.saturating_add(1);
-        self.silent = if moved == 0 { self.silent + 1 } else { 0 };
-        self.slow = if moved < PRESSED_RATE { self.slow + 1 } else { 0 };
-        if pressed && self.slow >= PRESSED {
-            return false;
-        }
+        self.age += after;
+        let since = |before: Duration, still: bool| if still { before + after } else { Duration::ZERO };
+        self.silent = since(self.silent, moved == 0);
+        self.slow = since(self.slow, (moved as f64) < SLOW * after.as_secs_f64());
         match awaited {
             Awaited::Taking => self.silent < ANSWER_PAUSE,
             Awaited::Body => {
-                let crawls = self.looks >= BODY_AGE && self.total < u64::from(self.looks) * BODY_RATE;
-                self.silent < BODY_PAUSE && !crawls
+                let crawls = (self.total as f64) < BODY_RATE * self.age.as_secs_f64();
+                self.silent < BODY_PAUSE && !(self.age >= BODY_AGE && crawls)
             }
         }
     }
@@ -68,43 +79,47 @@ impl Patience {
 mod tests {
     use super::*;
 
-    /// The look at which patience ends, with so many bytes between two.
-    fn ends(awaited: Awaited, pressed: bool, bytes: usize) -> Option<u32> {
+    /// The second at which patience ends, with so many bytes in each.
+    fn ends(awaited: Awaited, bytes: usize) -> Option<u32> {
         let mut patience = Patience::default();
         (1..=1000).find(|_| {
             patience.moved(bytes);
-            !patience.look(awaited, pressed)
+            !patience.look(awaited, LOOK)
         })
     }
 
     #[test]
     fn silence_and_crawling_end_a_body_and_a_slow_line_does_not() {
-        assert_eq!(ends(Awaited::Body, false, 0), Some(30));
-        assert_eq!(ends(Awaited::Body, false, 1), Some(30));
-        assert_eq!(ends(Awaited::Body, false, 499), Some(30));
-        assert_eq!(ends(Awaited::Body, false, 500), None);
+        assert_eq!(ends(Awaited::Body, 0), Some(30));
+        assert_eq!(ends(Awaited::Body, 1), Some(30));
+        assert_eq!(ends(Awaited::Body, 499), Some(30));
+        assert_eq!(ends(Awaited::Body, 500), None);
     }
 
     #[test]
     fn an_answer_may_be_taken_slowly_but_not_left_standing() {
-        assert_eq!(ends(Awaited::Taking, false, 0), Some(60));
-        assert_eq!(ends(Awaited::Taking, false, 1), None);
+        assert_eq!(ends(Awaited::Taking, 0), Some(60));
+        assert_eq!(ends(Awaited::Taking, 1), None);
     }
 
     #[test]
-    fn while_others_wait_a_worker_is_not_kept_waiting() {
-        for awaited in [Awaited::Body, Awaited::Taking] {
-            assert_eq!(ends(awaited, true, 0), Some(2));
-            assert_eq!(ends(awaited, true, 1), Some(2));
-            assert_eq!(ends(awaited, true, 2000), None);
+    fn a_client_stalls_a_worker_after_two_looks_and_not_once_it_moves() {
+        let mut patience = Patience::default();
+        for stalls in [false, true, true] {
+            assert!(patience.look(Awaited::Taking, LOOK_LEASED));
+            assert_eq!(patience.is_stall(), stalls);
         }
+        patience.moved(1);
+        assert!(patience.look(Awaited::Taking, LOOK_LEASED) && patience.is_stall(), "a byte is nothing");
+        patience.moved(1000);
+        assert!(patience.look(Awaited::Taking, LOOK_LEASED) && !patience.is_stall());
     }
 
     #[test]
     fn a_pause_is_forgotten_when_something_comes() {
         let mut patience = Patience::default();
         for _ in 0..10 {
-            (0..20).for_each(|_| assert!(patience.look(Awaited::Body, false)));
+            (0..20).for_each(|_| assert!(patience.look(Awaited::Body, LOOK)));
             patience.moved(20_000);
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::entrance::{peer, see_off};
 use super::farewell::{Cause, Start};
-use super::patience::{Awaited, LOOK, Patience};
+use super::patience::{Awaited, Patience};
 use super::{HEAD_MOST, HEAD_TIME, Ticket};
 
 /// What a connection is at.
@@ -54,6 +54,8 @@ pub struct Visitor {
     stage: AtomicU8,
     /// The request has a worker, which waits with us.
     leased: AtomicBool,
+    /// It is counted among those that keep their worker waiting.
+    stalls: AtomicBool,
     /// Counts requests, so that what was known of the one before is forgotten.
     round: AtomicU32,
     head: Head,
@@ -89,20 +91,15 @@ impl Waiting {
         timer.as_mut().poll(cx).is_ready()
     }
 
-    /// Whether the client is still waited for, `round` being the request.
-    fn goes_on(
-        &mut self,
-        cx: &mut Context<'_>,
-        round: u32,
-        awaited: Awaited,
-        pressed: impl Fn() -> bool,
-    ) -> bool {
+    /// Looks at the waiting, if it is time to: whether the client is still waited for. `round` is the request.
+    fn goes_on(&mut self, cx: &mut Context<'_>, round: u32, awaited: Awaited, leased: bool) -> bool {
         if self.round != round {
             *self = Self { round, ..Self::default() };
         }
-        while self.is_due(cx, || Instant::now() + LOOK) {
+        let pause = Patience::pause(leased);
+        while self.is_due(cx, || Instant::now() + pause) {
             self.timer = None;
-            if !self.patience.look(awaited, pressed()) {
+            if !self.patience.look(awaited, pause) {
                 return false;
             }
         }
@@ -117,6 +114,7 @@ impl Visitor {
             ticket: Some(ticket),
             stage: AtomicU8::new(Stage::Idle as u8),
             leased: AtomicBool::new(false),
+            stalls: AtomicBool::new(false),
             round: AtomicU32::new(0),
             head: Head::default(),
             back: Vec::new(),
@@ -138,6 +136,7 @@ impl Visitor {
 
     /// The next request is awaited.
     pub(super) fn expect_head(&self) {
+        self.moves();
         self.round.fetch_add(1, Ordering::Relaxed);
         self.leased.store(false, Ordering::Relaxed);
         self.enter(Stage::Idle);
@@ -171,9 +170,28 @@ impl Visitor {
         self.head.start.line.is_odd()
     }
 
-    fn is_pressed(&self) -> bool {
-        self.leased.load(Ordering::Relaxed)
-            && self.ticket.as_ref().is_some_and(|ticket| ticket.0.is_pressed())
+    fn is_leased(&self) -> bool {
+        // A websocket holds its worker whatever moves; streams of HTTP/2 are not ours to tell apart.
+        self.leased.load(Ordering::Relaxed) && !matches!(self.stage(), Stage::Tunnel | Stage::Frames)
+    }
+
+    /// Notes whether the client stalls a worker; whether it may go on doing so.
+    fn may_stall(&self, stalls: bool) -> bool {
+        let stalls = stalls && self.is_leased();
+        let Some(Ticket(door)) = &self.ticket else { return true };
+        match (self.stalls.swap(stalls, Ordering::Relaxed), stalls) {
+            (false, true) => drop(door.stalled.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(door.stalled.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        !stalls || !door.is_besieged()
+    }
+
+    /// Something moved.
+    fn moves(&self) {
+        if self.stalls.load(Ordering::Relaxed) {
+            self.may_stall(false);
+        }
     }
 
     fn take(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -227,8 +245,9 @@ impl Visitor {
     fn read_body(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.take(cx, buffer).is_pending() {
-            let (round, pressed) = (self.round.load(Ordering::Relaxed), self.is_pressed());
-            if self.reading.goes_on(cx, round, Awaited::Body, || pressed) {
+            let (round, leased) = (self.round.load(Ordering::Relaxed), self.is_leased());
+            let goes_on = self.reading.goes_on(cx, round, Awaited::Body, leased);
+            if goes_on && self.may_stall(self.reading.patience.is_stall()) {
                 return Poll::Pending;
             }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -250,14 +269,17 @@ impl Visitor {
         match result {
             Poll::Ready(Ok(count)) => {
                 self.answered = true;
+                if count > 0 {
+                    self.moves();
+                }
                 self.writing.patience.moved(count);
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
-                let round = self.round.load(Ordering::Relaxed);
-                let pressed = !matches!(self.stage(), Stage::Tunnel | Stage::Frames) && self.is_pressed();
-                if self.writing.goes_on(cx, round, Awaited::Taking, || pressed) {
+                let (round, leased) = (self.round.load(Ordering::Relaxed), self.is_leased());
+                let goes_on = self.writing.goes_on(cx, round, Awaited::Taking, leased);
+                if goes_on && self.may_stall(self.writing.patience.is_stall()) {
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -335,6 +357,7 @@ impl Drop for Visitor {
     /// The last answer of a connection without a request, and time for the client to read an answer that came before
     /// its request was read. Pingora lets go of a connection in many ways; this is where all of them lead.
     fn drop(&mut self) {
+        self.moves();
         let early = self.answered && self.stage() == Stage::Body;
         let (Some(stream), Some(ticket)) = (self.stream.take(), self.ticket.take()) else { return };
         let answer = self.cause.map(|cause| {

@@ -233,7 +233,7 @@ impl ProxyHttp for Gateway {
                 if let Some(target) = rewrite {
                     session.req_header_mut().set_raw_path(target.as_bytes())?;
                 }
-                body::complete(session).await?;
+                body::begin(session, exchange, &self.shared.metrics, plain).await?;
                 if plain {
                     return self.plain(session, exchange).await.map(|()| true);
                 }

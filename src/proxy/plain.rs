@@ -87,10 +87,11 @@ impl Gateway {
         let stripped = exchange.site.policy.write(&mut head, request.version, &request.headers, &facts);
         self.count_stripped(stripped);
         head.extend_from_slice(b"\r\n");
-        // A small body was read before a worker was asked for.
+        // Of a body, as much as was read before a worker was asked for.
         if let Some(body) = session.as_downstream().get_retry_buffer() {
             head.extend_from_slice(&body);
         }
+        head.extend_from_slice(&exchange.early);
         Bytes::from(head)
     }
 }

@@ -6,6 +6,7 @@
 //! has a time-out. A [`Proxy`] that is dropped is killed, and a process of its family that is left fails the test.
 
 pub mod client;
+pub mod crowd;
 pub mod fleet;
 pub mod h2c;
 pub mod load;

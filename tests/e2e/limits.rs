@@ -321,28 +321,48 @@ fn a_small_body_is_whole_before_a_worker_is_asked() {
 }
 
 #[test]
-fn while_others_wait_a_client_that_keeps_a_worker_waiting_loses_it() {
+fn while_others_wait_clients_that_stall_most_of_the_workers_lose_some() {
     let origin = Origin::start();
-    let proxy = app(&origin).args(["--concurrency", "2", "--queue-timeout", "20s"]).start();
-    // One client takes nothing of a large answer, one sends nothing of a large body: both places are taken.
-    let mut reader = proxy.connect();
-    reader.request("GET", "/chunks/200000000", &[], b"");
-    let mut writer = proxy.connect();
-    writer.request("POST", "/size", &[("Content-Length", "1000000")], b"a part");
-    proxy.wait_in_flight(2);
-    // Nobody waits: they are let be.
+    let proxy = app(&origin).args(["--concurrency", "4", "--queue-timeout", "20s"]).start();
+    // Two clients that send nothing of a large body, and two that take nothing of a large answer: no place is left.
+    let _writers: Vec<Connection> = (1..=2)
+        .map(|number| {
+            let mut connection = proxy.connect();
+            connection.request("POST", "/size", &[("Content-Length", "1000000")], b"a part");
+            proxy.wait_in_flight(number);
+            connection
+        })
+        .collect();
+    let _readers: Vec<Connection> = (0..2)
+        .map(|_| {
+            let mut connection = proxy.connect();
+            connection.request("GET", "/chunks/200000000", &[], b"");
+            connection
+        })
+        .collect();
+    proxy.wait_in_flight(4);
+    // Nobody waits for a worker, and they are let be.
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(proxy.status()["queue"]["in_flight"], 2, "{}", proxy.output());
+    assert_eq!(proxy.status()["queue"]["in_flight"], 4, "{}", proxy.output());
+    // Workers are busy, so another large body has to bring something first: it waits, but not for a worker.
+    let mut crawling = proxy.connect();
+    crawling.request("POST", "/size", &[("Content-Length", "1000000")], b"a part");
+    wait_for("it is in", || proxy.metric("compat_proxy_http_requests_in_flight") > 4.5, || proxy.output());
+    assert_eq!(proxy.status()["queue"]["waiting"], 0);
+    // Somebody waits.
     let began = Instant::now();
-    // The first who waits keeps the place it gets for a while, so that the second waits on.
-    let waiting = ["/slow/4000", "/x"].map(|path| proxy.send("GET", path, b""));
-    for one in waiting {
-        assert_eq!(one.answer().status, 200);
-    }
-    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
-    assert_eq!(writer.response_to("POST").expect("an answer").status, 408);
-    expect(&proxy, "request_timeout", 408, 1);
-    expect(&proxy, "client_slow", 200, 1);
+    assert_eq!(proxy.get("/x").status, 200);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let gone = || {
+        let lost =
+            |line: &serde_json::Value| line["reason"] == "request_timeout" || line["reason"] == "client_slow";
+        proxy.access().iter().filter(|line| lost(line)).count()
+    };
+    wait_for("the ones that went are logged", || gone() > 0, || proxy.output());
+    assert!(gone() <= 2, "half of the places may be held\n{}", proxy.output());
+    // It goes on, and is served whole.
+    crawling.send(vec![b'x'; 1_000_000 - 6]);
+    assert_eq!(crawling.response_to("POST").expect("an answer").text(), "1000000");
 }
 
 #[test]

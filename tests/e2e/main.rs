@@ -14,6 +14,7 @@ mod balance;
 mod bypass;
 mod cli;
 mod death;
+mod crowds;
 mod drain;
 mod files;
 mod frameworks;
