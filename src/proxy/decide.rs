@@ -65,6 +65,7 @@ impl Gateway {
         let mut look = |_: usize, path: &str| match site.files.look(path) {
             Ok(entry) => Look::Found(entry),
             Err(Absent::Forbidden) => Look::Forbidden,
+            Err(Absent::Unknown) => Look::Unknown,
             Err(Absent::Missing(rule)) => Look::Missing(rule),
         };
         let scheme = if exchange.client.https { "https" } else { "http" };
@@ -123,6 +124,7 @@ impl Gateway {
             Why::Dots | Why::Secure => Reason::PathRedirect,
             Why::Missing(_) => Reason::FileMissing,
             Why::Forbidden => Reason::FileForbidden,
+            Why::Unknown => Reason::FileUnavailable,
             Why::Overrun => Reason::MatchLimit,
         };
         if let Some(desk) = desk {
@@ -130,12 +132,14 @@ impl Gateway {
                 blocked.inc();
                 exchange.login = handler.map(|handler| site.map.handlers()[handler].login.as_str());
             }
-            if let Some(counter) = desk.static_results.get(StaticResult::of(status) as usize) {
+            if status < 500
+                && let Some(counter) = desk.static_results.get(StaticResult::of(status) as usize)
+            {
                 counter.inc();
             }
         }
         let page = (status >= 500).then_some(ErrorCode::Default);
-        Act::Own(Own::Error { status, page, retry: false }, reason)
+        Act::Own(Own::Error { status, page, retry: status == 503 }, reason)
     }
 }
 

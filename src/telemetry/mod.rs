@@ -149,6 +149,8 @@ reasons! {
     FileMissing = "file_missing",
     /// The static file cannot be read (403).
     FileForbidden = "file_forbidden",
+    /// The static file cannot be looked for now, for want of descriptors or memory (503).
+    FileUnavailable = "file_unavailable",
     /// A url pattern took too long to match (500).
     MatchLimit = "match_limit",
     /// `/_ah/health`.

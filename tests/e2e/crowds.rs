@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::harness::client::Connection;
 use crate::harness::crowd::{Crowd, Manner, descriptors, memory, open_files, processor_time};
@@ -135,7 +135,7 @@ fn without_descriptors_nothing_crashes_or_spins_and_all_is_well_afterwards() {
             assert!(matches!(answer.status, 200 | 502 | 503), "{answer}");
             connection.request("GET", "/static/a.css", &[], b"");
             let answer = connection.response_to("GET").expect("an answer");
-            assert!(matches!(answer.status, 200 | 500 | 503), "{answer}");
+            assert!(matches!(answer.status, 200 | 503), "{answer}");
         }
     }
     assert!(asked > 10, "{asked} were answered\n{}", proxy.output());
@@ -165,7 +165,6 @@ fn without_descriptors_nothing_crashes_or_spins_and_all_is_well_afterwards() {
     }
     assert_eq!(proxy.metric("compat_proxy_panics_total"), 0.0);
     assert_eq!(proxy.terminate().0, Some(0));
-    let _ = Signal::TERM;
 }
 
 #[test]
