@@ -9,6 +9,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
 use super::Exchange;
+use crate::door;
 use crate::telemetry::metrics::Metrics;
 
 /// What pingora keeps of a body, to send it again on a second try; a body that fits is sent from there. Also what a
@@ -37,10 +38,15 @@ pub(super) async fn begin(
         return Ok(());
     }
     match length {
-        Some(length) if length <= KEPT => all(session).await,
-        Some(_) if plain => a_piece(session, exchange, metrics).await,
-        _ => Ok(()),
+        Some(length) if length <= KEPT => all(session).await?,
+        Some(_) if plain => a_piece(session, exchange, metrics).await?,
+        _ => return Ok(()),
     }
+    let downstream = session.as_downstream_mut();
+    if let (true, Some(visitor)) = (downstream.is_body_done(), door::of(downstream)) {
+        visitor.body_over();
+    }
+    Ok(())
 }
 
 async fn all(session: &mut Session) -> Result<()> {

@@ -14,6 +14,7 @@ mod body;
 mod decide;
 mod exchange;
 mod failure;
+mod file;
 mod plain;
 mod reply;
 
@@ -21,22 +22,20 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use prometheus::IntCounter;
 
 use crate::balance::{Address, Lease, Pool};
 use crate::door::{self, KEEP_ALIVE_SECONDS};
 use crate::drain::Drain;
-use crate::files::Entry;
 use crate::headers::{finish, send};
 use crate::settings::WORKERS_MAX;
-use crate::site::{Current, static_options};
-use crate::telemetry::metrics::{Metrics, StaticResult, class_of};
-use crate::telemetry::{Log, Origin, Reason};
+use crate::site::Current;
+use crate::telemetry::metrics::{Metrics, class_of};
+use crate::telemetry::{Log, Reason};
 use crate::upstream::Connections;
 
 use decide::Act;
@@ -171,37 +170,6 @@ impl Gateway {
         self.shared.metrics.generated(reason);
         let site = Arc::clone(&exchange.site);
         reply::own(session, &site, own).await
-    }
-
-    async fn file(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-        handler: usize,
-        entry: &Arc<Entry>,
-    ) -> Result<()> {
-        let site = Arc::clone(&exchange.site);
-        let Some(options) = site.map.handlers().get(handler).and_then(static_options) else {
-            return Err(Error::explain(
-                ErrorType::InternalError,
-                "a file was decided for a handler without files",
-            ));
-        };
-        exchange.origin = Origin::Static;
-        let request = session.req_header();
-        // App Engine answers any method with the file; only HEAD goes without its body.
-        let method = if request.method == Method::HEAD { Method::HEAD } else { Method::GET };
-        let answer = site.files.answer(entry, options, &method, &request.headers).await;
-        if let Some(counter) = site
-            .desks
-            .get(handler)
-            .and_then(|desk| desk.static_results.get(StaticResult::of(answer.status) as usize))
-        {
-            counter.inc();
-        }
-        let sent = reply::file(session, answer).await?;
-        self.shared.metrics.static_sent_bytes.inc_by(sent);
-        Ok(())
     }
 }
 

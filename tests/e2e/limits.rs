@@ -366,6 +366,18 @@ fn while_others_wait_clients_that_stall_most_of_the_workers_lose_some() {
 }
 
 #[test]
+fn a_client_that_has_sent_its_body_is_not_the_one_who_stalls() {
+    let origin = Origin::start();
+    let proxy = app(&origin).args(["--concurrency", "2", "--queue-timeout", "20s"]).start();
+    // The app takes its time; the clients have done their part, whichever way their bodies came.
+    let early = [10_usize, 60_000, 1_000_000].map(|size| proxy.send("POST", "/slow/2500", &vec![b'x'; size]));
+    let waiting: Vec<_> = (0..3).map(|_| proxy.send("GET", "/x", b"")).collect();
+    for one in early.into_iter().chain(waiting) {
+        assert_eq!(one.answer().status, 200, "{}", proxy.output());
+    }
+}
+
+#[test]
 fn http_2_has_its_limits_set() {
     let origin = Origin::start();
     let proxy = app(&origin).arg("--h2c").start();

@@ -10,6 +10,7 @@
 mod harness;
 
 mod admin;
+mod attach;
 mod balance;
 mod bypass;
 mod cli;
