@@ -18,6 +18,7 @@ mod death;
 mod crowds;
 mod drain;
 mod files;
+mod forgery;
 mod frameworks;
 mod headers;
 mod hung;
