@@ -66,6 +66,7 @@ fn tell<'m>(map: &'m UrlMap, files: &FileServer, url: &str, method: &Method, htt
             let mut look = |_: usize, rel: &str| match files.look(rel) {
                 Ok(_) => Look::Found(rel.to_owned()),
                 Err(Absent::Forbidden) => Look::Forbidden,
+                Err(Absent::Unknown) => Look::Unknown,
                 Err(Absent::Missing(rule)) => Look::Missing(rule),
             };
             map.explain(&facts, &mut look)

@@ -11,6 +11,7 @@
 //! | 4 | `proxy`: one request through; `reload`: old configuration to new |
 //! | 3½ | `plan`: what the workers must be |
 //! | 3 | `site`: all a request needs, frozen; `worker`: processes; `upstream`: connections to them |
+//! |   | `door`: connections of clients |
 //! | 2 | `route`, `files`, `headers`, `balance`, `drain`: the mechanisms |
 //! | 1 | `appyaml`, `settings`, `telemetry`, `listen`: the words |
 //! | 0 | `pattern`: Python's regular expressions |
@@ -19,6 +20,7 @@ pub mod admin;
 pub mod appyaml;
 pub mod balance;
 pub mod cli;
+pub mod door;
 pub mod drain;
 pub mod explain;
 pub mod files;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The floor of each room. A room imports from lower floors only.
-const FLOORS: [(&str, u8); 23] = [
+const FLOORS: [(&str, u8); 24] = [
     ("pattern", 0),
     ("appyaml", 1),
     ("settings", 1),
@@ -19,6 +19,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("balance", 2),
     ("drain", 2),
     ("site", 3),
+    ("door", 3),
     ("worker", 3),
     ("upstream", 3),
     ("plan", 4),

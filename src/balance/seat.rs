@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 const REST_FIRST: Duration = Duration::from_millis(100);
 /// The longest rest.
 const REST_MOST: Duration = Duration::from_secs(1);
+/// How soon it is asked again whether a half open seat's probe got through, in milliseconds.
+const PROBE: u64 = 20;
 /// Set in `load` while the seat is not in the pool. A bit of the same word, so that no claim can slip in
 /// between looking and taking.
 const CLOSED: u32 = 1 << 31;
@@ -66,6 +68,8 @@ pub struct Seat {
     doubted: AtomicBool,
     /// The supervisor has found it silent.
     silent: AtomicBool,
+    /// After a rest, one request has been given to it and has not got through yet.
+    probing: AtomicBool,
     idle: Notify,
     spent: Notify,
     gauge: OnceLock<IntGauge>,
@@ -89,6 +93,7 @@ impl Seat {
             moved: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
             idle: Notify::new(),
             spent: Notify::new(),
             gauge: OnceLock::new(),
@@ -184,6 +189,9 @@ impl Seat {
     pub(super) fn claim(&self, seen: u32) -> bool {
         let claimed = self.load.compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if claimed {
+            if self.rest_until.load(Ordering::Relaxed) != 0 {
+                self.probing.store(true, Ordering::Relaxed);
+            }
             if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == self.retire_after {
                 self.spent.notify_one();
             }
@@ -197,6 +205,10 @@ impl Seat {
     /// Gives one place back.
     pub(super) fn release(&self, now: u64) {
         self.freed.store(now, Ordering::Relaxed);
+        if self.rest_until.load(Ordering::Relaxed) != 0 {
+            // Were it not the probe that ended, one more is let through: no harm.
+            self.probing.store(false, Ordering::Relaxed);
+        }
         if let Some(gauge) = self.gauge.get() {
             gauge.dec();
         }
@@ -239,6 +251,7 @@ impl Seat {
         if self.rest_until.compare_exchange(seen, until, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
+        self.probing.store(false, Ordering::Relaxed);
     }
 
     /// A connection was made: the past is forgotten. Reads before it writes, as this is every request's path.
@@ -246,12 +259,50 @@ impl Seat {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
             self.rest_until.store(0, Ordering::SeqCst);
+            self.probing.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Until when it is passed over. `now` is asked only if it has to be: the clock is not free.
+    /// Until when it is passed over. After a rest it is half open: one request at a time, until one got through. `now`
+    /// is asked only if it has to be: the clock is not free.
     pub(super) fn resting(&self, now: impl FnOnce() -> u64) -> Option<u64> {
         let until = self.rest_until.load(Ordering::SeqCst);
-        (until != 0 && now() < until).then_some(until)
+        if until == 0 {
+            return None;
+        }
+        let now = now();
+        if now < until {
+            return Some(until);
+        }
+        self.probing.load(Ordering::Relaxed).then_some(now + PROBE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn after_a_rest_one_request_at_a_time_tries_until_one_gets_through() {
+        let seat = Seat::new(0, 1, Address::Unix(PathBuf::from("/s")), None);
+        seat.open(IntGauge::new("gauge", "help").unwrap());
+        assert!(seat.claim(0) && seat.claim(1), "it holds two");
+        seat.unreachable(1000);
+        let rest = seat.resting(|| 1050).expect("it rests");
+        assert!(seat.resting(|| rest).is_none(), "one may try");
+        assert!(seat.claim(2));
+        assert!(seat.resting(|| rest).is_some(), "and nobody else meanwhile");
+        seat.unreachable(rest);
+        let longer = seat.resting(|| rest).expect("it rests again, for longer");
+        assert!(longer - rest > rest - 1000);
+        assert!(seat.resting(|| longer).is_none() && seat.claim(3) && seat.resting(|| longer).is_some());
+        // The one that tried left without a word: the next may try.
+        seat.release(1);
+        assert!(seat.resting(|| longer).is_none() && seat.claim(3));
+        seat.reached();
+        assert!(seat.resting(|| longer).is_none() && seat.claim(4), "it got through: all may come");
+        assert!(seat.resting(|| longer).is_none());
     }
 }

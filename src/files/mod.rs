@@ -92,6 +92,8 @@ pub enum Absent {
     Missing(&'static str),
     /// It exists and may not be read: 403.
     Forbidden,
+    /// Nobody knows now, for want of descriptors or memory: 503.
+    Unknown,
 }
 
 impl FileServer {

@@ -207,6 +207,7 @@ impl Unopened {
     pub(super) fn absent(self) -> Absent {
         match self {
             Self::Rule(rule) => Absent::Missing(rule),
+            _ if self.is_passing() => Absent::Unknown,
             // Out of the root (EXDEV), round in circles, or through a magic link (ELOOP).
             Self::Kernel(Errno::XDEV | Errno::LOOP) => Absent::Missing("R-LINK"),
             Self::Kernel(Errno::ISDIR) => Absent::Missing("R-DIR404"),

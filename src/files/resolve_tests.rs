@@ -69,6 +69,7 @@ fn verdict(root: &Root, name: &str) -> &'static str {
         }
         Err(Absent::Missing(rule)) => rule,
         Err(Absent::Forbidden) => "forbidden",
+        Err(Absent::Unknown) => "unknown",
     }
 }
 

@@ -13,6 +13,17 @@ use pingora::http::ResponseHeader;
 /// Long past: production's word for "do not keep this".
 const NEVER: HeaderValue = HeaderValue::from_static("Fri, 01 Jan 1990 00:00:00 GMT");
 
+/// Whether a response that pingora read can be read in one way only: it takes any list of codings that ends in chunked.
+#[must_use]
+pub fn is_plain(response: &ResponseHeader) -> bool {
+    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
 /// Makes `response` what the client gets. `client` is the version the client speaks.
 ///
 /// # Errors

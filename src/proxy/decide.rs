@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 use super::reply::Own;
 use super::{Exchange, Gateway};
 use crate::appyaml::ErrorCode;
+use crate::door;
 use crate::files::{Absent, Entry};
 use crate::headers::strict::{self, Asked, Refusal};
 use crate::headers::trace::Ids;
@@ -42,8 +43,13 @@ impl Gateway {
             &request.headers,
             site.max_request_body,
         );
+        let lost_length =
+            || strict::has_lost_length(&request.headers, || session.as_downstream().to_h1_raw());
+        if door::of(session.as_downstream()).is_some_and(door::Visitor::has_odd_line) {
+            return Act::Refuse(Refusal::Ambiguous("the request line holds a control character"));
+        }
         let head = match head {
-            Ok(head) if !has_lost_length(session) => head,
+            Ok(head) if head.plain || !lost_length() => head,
             Ok(_) => {
                 return Act::Refuse(Refusal::Ambiguous(
                     "both Content-Length and Transfer-Encoding are given",
@@ -59,6 +65,7 @@ impl Gateway {
         let mut look = |_: usize, path: &str| match site.files.look(path) {
             Ok(entry) => Look::Found(entry),
             Err(Absent::Forbidden) => Look::Forbidden,
+            Err(Absent::Unknown) => Look::Unknown,
             Err(Absent::Missing(rule)) => Look::Missing(rule),
         };
         let scheme = if exchange.client.https { "https" } else { "http" };
@@ -117,6 +124,7 @@ impl Gateway {
             Why::Dots | Why::Secure => Reason::PathRedirect,
             Why::Missing(_) => Reason::FileMissing,
             Why::Forbidden => Reason::FileForbidden,
+            Why::Unknown => Reason::FileUnavailable,
             Why::Overrun => Reason::MatchLimit,
         };
         if let Some(desk) = desk {
@@ -124,12 +132,14 @@ impl Gateway {
                 blocked.inc();
                 exchange.login = handler.map(|handler| site.map.handlers()[handler].login.as_str());
             }
-            if let Some(counter) = desk.static_results.get(StaticResult::of(status) as usize) {
+            if status < 500
+                && let Some(counter) = desk.static_results.get(StaticResult::of(status) as usize)
+            {
                 counter.inc();
             }
         }
         let page = (status >= 500).then_some(ErrorCode::Default);
-        Act::Own(Own::Error { status, page, retry: false }, reason)
+        Act::Own(Own::Error { status, page, retry: status == 503 }, reason)
     }
 }
 
@@ -138,17 +148,4 @@ fn origin_form(target: strict::Target<'_>) -> String {
         Some(query) => format!("{}?{query}", target.path),
         None => target.path.to_owned(),
     }
-}
-
-/// Pingora drops `Content-Length` when both framings are given, before any filter sees it; the bytes as they
-/// came tell. Only requests with `Transfer-Encoding` are looked at.
-fn has_lost_length(session: &Session) -> bool {
-    if !session.req_header().headers.contains_key(http::header::TRANSFER_ENCODING) {
-        return false;
-    }
-    let raw = session.as_downstream().to_h1_raw();
-    raw.split(|byte| *byte == b'\n').any(|line| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
-    })
 }

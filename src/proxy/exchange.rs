@@ -55,6 +55,8 @@ pub struct Exchange {
     pub broken: bool,
     /// Body bytes received so far.
     pub bytes_in: u64,
+    /// What was read of a large body before a worker was asked.
+    pub early: Vec<u8>,
     /// Who answers.
     pub origin: Origin,
     /// Why the proxy answers by itself.
@@ -87,6 +89,7 @@ impl Exchange {
             refused: false,
             broken: false,
             bytes_in: 0,
+            early: Vec::new(),
             origin: Origin::Proxy,
             reason: None,
             upgrade: false,

@@ -7,18 +7,21 @@
 //! | the same, any other method | no | 502 |
 //! | the worker was silent too long | no | 504 |
 //! | queue full, or waited too long | no | 503, `Retry-After` |
-//! | the client was silent too long, or left | no | 408, or nothing (499 in the log) |
+//! | the client was silent or slow for too long, or left | no | 408, or nothing (499 in the log) |
 
 use std::future::Future;
 use std::time::Duration;
 
 use http::Method;
+use http::header::UPGRADE;
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::Exchange;
 use crate::appyaml::ErrorCode;
 use crate::balance::{Busy, Lease};
+use crate::headers::finish;
 use crate::headers::strict::Refusal;
 use crate::telemetry::Reason;
 
@@ -144,6 +147,8 @@ pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
     match error.esource() {
         ErrorSource::Downstream => match error.etype() {
             ErrorType::ReadTimedout => (408, Reason::RequestTimeout),
+            ErrorType::ReadError if is_late(error) => (408, Reason::RequestTimeout),
+            ErrorType::WriteError if is_late(error) => (NOBODY_LISTENS, Reason::ClientSlow),
             ErrorType::InvalidHTTPHeader => (400, Reason::BadRequest),
             _ => (NOBODY_LISTENS, Reason::ClientGone),
         },
@@ -156,6 +161,29 @@ pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
             _ => (500, Reason::Internal),
         },
     }
+}
+
+/// Whether the client asks for a websocket; other changes of protocol are not passed on.
+pub(super) fn wants_websocket(session: &Session) -> bool {
+    let upgrade = session.req_header().headers.get(UPGRADE);
+    session.as_downstream().is_upgrade_req()
+        && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Refuses what pingora lets through: an answer that can be read in two ways, or that changes protocols unasked.
+pub(super) fn check_answer(exchange: &Exchange, response: &ResponseHeader) -> pingora::Result<()> {
+    let why = match response.status.as_u16() {
+        101 if !exchange.upgrade => "the answer changes protocols unasked",
+        _ if !finish::is_plain(response) => "the answer's transfer coding is not chunked",
+        _ => return Ok(()),
+    };
+    Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up())
+}
+
+/// Whether the door lost patience with the client.
+fn is_late(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Which page of `error_handlers` stands for a failure (spec section g).

@@ -10,9 +10,11 @@
 //!
 //! What is decided lives in `route`, what headers mean in `headers`, who is free in `balance`.
 
+mod body;
 mod decide;
 mod exchange;
 mod failure;
+mod file;
 mod plain;
 mod reply;
 
@@ -20,29 +22,26 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, Result};
 use prometheus::IntCounter;
 
 use crate::balance::{Address, Lease, Pool};
+use crate::door::{self, KEEP_ALIVE_SECONDS};
 use crate::drain::Drain;
-use crate::files::Entry;
 use crate::headers::{finish, send};
 use crate::settings::WORKERS_MAX;
-use crate::site::{Current, static_options};
-use crate::telemetry::metrics::{Metrics, StaticResult, class_of};
-use crate::telemetry::{Log, Origin, Reason};
+use crate::site::Current;
+use crate::telemetry::metrics::{Metrics, class_of};
+use crate::telemetry::{Log, Reason};
 use crate::upstream::Connections;
 
 use decide::Act;
 pub use exchange::Exchange;
 use reply::Own;
 
-/// An idle connection of a client is closed after this many seconds.
-const KEEP_ALIVE_SECONDS: u64 = 75;
 /// An unused connection to a worker is closed after this long: below the 2 s after which gunicorn closes it by
 /// default, so that a request does not meet a connection its worker is just closing.
 const WORKER_IDLE: std::time::Duration = std::time::Duration::from_millis(1500);
@@ -112,6 +111,9 @@ impl Gateway {
         exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
         exchange.sent = Some(std::time::Instant::now());
         exchange.tried = Some(Arc::clone(lease.seat()));
+        if let Some(visitor) = door::of(session.as_downstream()) {
+            visitor.leased();
+        }
         Ok(lease)
     }
 
@@ -169,37 +171,6 @@ impl Gateway {
         let site = Arc::clone(&exchange.site);
         reply::own(session, &site, own).await
     }
-
-    async fn file(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-        handler: usize,
-        entry: &Arc<Entry>,
-    ) -> Result<()> {
-        let site = Arc::clone(&exchange.site);
-        let Some(options) = site.map.handlers().get(handler).and_then(static_options) else {
-            return Err(Error::explain(
-                ErrorType::InternalError,
-                "a file was decided for a handler without files",
-            ));
-        };
-        exchange.origin = Origin::Static;
-        let request = session.req_header();
-        // App Engine answers any method with the file; only HEAD goes without its body.
-        let method = if request.method == Method::HEAD { Method::HEAD } else { Method::GET };
-        let answer = site.files.answer(entry, options, &method, &request.headers).await;
-        if let Some(counter) = site
-            .desks
-            .get(handler)
-            .and_then(|desk| desk.static_results.get(StaticResult::of(answer.status) as usize))
-        {
-            counter.inc();
-        }
-        let counter = &self.shared.metrics.static_sent_bytes[answer.coding as usize];
-        counter.inc_by(reply::file(session, answer).await?);
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -222,15 +193,19 @@ impl ProxyHttp for Gateway {
         } else if downstream.get_keepalive().is_some() {
             downstream.set_keepalive(Some(KEEP_ALIVE_SECONDS));
         }
+        if let (more, Some(visitor)) = (!downstream.is_body_done(), door::of(downstream)) {
+            visitor.decided(more);
+        }
         match self.decide(session, exchange) {
             Act::App { rewrite, plain } => {
                 if let Some(target) = rewrite {
                     session.req_header_mut().set_raw_path(target.as_bytes())?;
                 }
+                body::begin(session, exchange, &self.shared.metrics, plain).await?;
                 if plain {
                     return self.plain(session, exchange).await.map(|()| true);
                 }
-                exchange.upgrade = session.as_downstream().is_upgrade_req();
+                exchange.upgrade = failure::wants_websocket(session);
                 Ok(false)
             }
             Act::File { handler, entry } => {
@@ -255,9 +230,12 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        if let (true, Some(visitor)) = (end, door::of(session.as_downstream())) {
+            visitor.body_over();
+        }
         let length = body.as_ref().map_or(0, Bytes::len);
         // After a change of protocols this is a conversation, not a body.
         exchange.received(length, session.as_downstream().was_upgraded())
@@ -324,6 +302,12 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        failure::check_answer(exchange, response)?;
+        if response.status == 101
+            && let Some(visitor) = door::of(session.as_downstream())
+        {
+            visitor.upgraded();
+        }
         self.began(session, exchange, response)
     }
 

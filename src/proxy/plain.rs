@@ -18,6 +18,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{BODY_REST, Exchange, Gateway, failure};
+use crate::door;
 use crate::upstream::{Body, Framing, Head, Malformed, Stream, parse};
 
 /// Room for an answer's head and a small body.
@@ -74,7 +75,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// The request head as it goes to the worker.
+    /// The request head as it goes to the worker, with what there is of the body.
     fn head(&self, session: &Session, exchange: &Exchange) -> Bytes {
         let request = session.req_header();
         let mut head = Vec::with_capacity(2048);
@@ -86,6 +87,11 @@ impl Gateway {
         let stripped = exchange.site.policy.write(&mut head, request.version, &request.headers, &facts);
         self.count_stripped(stripped);
         head.extend_from_slice(b"\r\n");
+        // Of a body, as much as was read before a worker was asked for.
+        if let Some(body) = session.as_downstream().get_retry_buffer() {
+            head.extend_from_slice(&body);
+        }
+        head.extend_from_slice(&exchange.early);
         Bytes::from(head)
     }
 }
@@ -209,6 +215,9 @@ impl<'a> Carrier<'a> {
         piece: Option<Bytes>,
     ) -> Result<()> {
         self.request_done = piece.is_none() || session.as_downstream_mut().is_body_done();
+        if let (true, Some(visitor)) = (self.request_done, door::of(session.as_downstream())) {
+            visitor.body_over();
+        }
         if let Some(piece) = piece {
             exchange.received(piece.len(), false)?;
             self.unsent = piece;

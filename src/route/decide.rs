@@ -250,6 +250,7 @@ fn by_target<'m, F>(
         Look::Found(file) => Ok(Decision::File { handler: index, path, file }),
         Look::Missing(rule) => Err(rule),
         Look::Forbidden => Ok(refuse(403, Some(index), Why::Forbidden)),
+        Look::Unknown => Ok(refuse(503, Some(index), Why::Unknown)),
     })
 }
 

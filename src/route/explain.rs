@@ -121,6 +121,7 @@ fn refusal(map: &UrlMap, handler: Option<usize>, why: Why, notes: &Notes) -> Str
         Why::Secure => "secure".to_owned(),
         Why::Missing(rule) => format!("file missing ({rule})"),
         Why::Forbidden => "the file cannot be read".to_owned(),
+        Why::Unknown => "the file cannot be looked for now".to_owned(),
         Why::Overrun => "a pattern needs too many steps on this path".to_owned(),
     }
 }

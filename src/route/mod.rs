@@ -58,6 +58,8 @@ pub enum Look<F> {
     Missing(&'static str),
     /// There, but unreadable.
     Forbidden,
+    /// It cannot be found out now.
+    Unknown,
 }
 
 /// What will happen to a request.
@@ -135,6 +137,8 @@ pub enum Why {
     Missing(&'static str),
     /// The file is there but unreadable.
     Forbidden,
+    /// Whether the file is there cannot be found out now.
+    Unknown,
     /// A pattern reached its step limit, so that nobody knows whether it matches.
     Overrun,
 }

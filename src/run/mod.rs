@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::admin::Admin;
 use crate::appyaml::{self, Severity};
 use crate::balance::Pool;
+use crate::door::Door;
 use crate::drain::{Drain, Latch, Patience, Signals};
 use crate::listen::{BindError, Bound};
 use crate::plan::{self, PlanError, Planned};
@@ -102,7 +103,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     let started = Instant::now();
     let prepared = prepare(app_dir, flags, terminal)?;
     let settings = prepared.settings.clone();
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let shards = settings.threads.value.number;
     let bound = bind(&settings.resolved_listen()?, shards, "--listen")?;
     let admin_bound = bind(&[settings.resolved_admin()?], 1, "--admin")?;
@@ -127,9 +128,11 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
         log: log.clone(),
         slots: Slots::default(),
     });
+    let most = settings.max_connections.unwrap_or(descriptors / 4 * 3);
+    let door = Door::new(Arc::clone(&metrics), log.clone(), most);
     let mut server = server();
     for (shard, listeners) in listeners.into_iter().enumerate() {
-        let service = gateway(&server, &shared, shard, &settings);
+        let service = gateway(&server, &shared, &door, shard, &settings);
         server.add_service(drain.hold(adopt(service, listeners)));
     }
     let admin = HttpServer::new_app(Admin {
@@ -349,9 +352,11 @@ fn count_panics(metrics: &Arc<Metrics>) {
     }));
 }
 
-/// Each request may need two descriptors; the soft limit is often 1,024 for historical reasons.
-fn raise_descriptor_limit() {
+/// Each request may need two descriptors; the soft limit is often 1,024 for historical reasons. The limit in force.
+fn raise_descriptor_limit() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Where it is refused, the limit in force holds.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerOptions, ServerApp};
-use pingora::proxy::{HttpProxy, ProxyServiceBuilder};
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
 
+use crate::door::{Door, Entrance, KEEP_ALIVE_SECONDS};
 use crate::listen::{BindError, Bound, Local};
 use crate::proxy::{Gateway, Shared};
 use crate::settings::{Resolved, Settings};
@@ -20,6 +22,11 @@ use crate::settings::{Resolved, Settings};
 /// Unused connections to workers that are kept, for each proxy thread; above the connections a thread serves at
 /// once, reconnecting doubles the cost of a request.
 const KEPT_CONNECTIONS: usize = 1024;
+
+/// Streams of one connection of HTTP/2 at a time.
+const H2_STREAMS: u32 = 100;
+/// Bytes of the header fields of one stream, decoded; the strict check allows no more.
+const HEAD_LIST: u32 = 64 * 1024;
 
 pub(super) fn server() -> Server {
     let conf = ServerConf {
@@ -41,16 +48,32 @@ pub(super) fn server() -> Server {
 pub(super) fn gateway(
     server: &Server,
     shared: &Arc<Shared>,
+    door: &Arc<Door>,
     shard: usize,
     settings: &Settings,
-) -> Service<HttpProxy<Gateway>> {
+) -> Service<Entrance<HttpProxy<Gateway>>> {
     let mut options = HttpServerOptions::default();
     options.h2c = settings.h2c.value;
-    options.h2_idle_timeout = Some(Duration::from_secs(75));
-    ProxyServiceBuilder::new(&server.configuration, Gateway::new(Arc::clone(shared)))
-        .name(format!("proxy-{shard}"))
-        .server_options(options)
-        .build()
+    options.h2_idle_timeout = Some(Duration::from_secs(KEEP_ALIVE_SECONDS));
+    let mut proxy = http_proxy(&server.configuration, Gateway::new(Arc::clone(shared)));
+    proxy.server_options = Some(options);
+    proxy.h2_options = Some(h2_options());
+    Service::new(format!("proxy-{shard}"), Entrance::new(proxy, Arc::clone(door)))
+}
+
+/// Every limit that has no bound, or an implied one, by default (CVE-2026-105297).
+fn h2_options() -> H2Options {
+    let mut options = H2Options::default();
+    options
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(HEAD_LIST)
+        .max_frame_size(16 * 1024)
+        .initial_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buffer_size(256 * 1024)
+        .max_concurrent_reset_streams(50)
+        .max_pending_accept_reset_streams(20);
+    options
 }
 
 pub(super) fn bind(

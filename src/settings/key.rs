@@ -139,6 +139,12 @@ pub(super) const THREADS: Key = Key {
     help: "Threads of the proxy itself, `auto` or 1 to 256",
     ..key(LISTENING, "threads", "N|auto", "auto")
 };
+pub(super) const MAX_CONNECTIONS: Key = Key {
+    reload: Reload::Restart,
+    default_help: "auto = three quarters of the files the process may open",
+    help: "Connections of clients at a time, `auto` or 1 to 10000000; one more is answered 503 and closed",
+    ..key(LISTENING, "max-connections", "N|auto", "auto")
+};
 pub(super) const WORKERS_KEY: Key = Key {
     platform: Some("WEB_CONCURRENCY"),
     default_help: "`manual_scaling.instances` of app.yaml, else auto = usable cores",
@@ -237,7 +243,7 @@ pub(super) const LOG_LEVEL: Key = Key {
 };
 
 /// Every option, in the order of the help.
-pub const KEYS: [&Key; 29] = [
+pub const KEYS: [&Key; 30] = [
     &APP_YAML,
     &UPSTREAM_CMD,
     &UPSTREAM,
@@ -247,6 +253,7 @@ pub const KEYS: [&Key; 29] = [
     &ADMIN,
     &TRUSTED_PROXY,
     &THREADS,
+    &MAX_CONNECTIONS,
     &WORKERS_KEY,
     &CONCURRENCY,
     &THREADSAFE,

@@ -68,6 +68,8 @@ pub struct Settings {
     pub trusted_proxy: Setting<Vec<IpNet>>,
     /// Proxy threads.
     pub threads: Setting<Count>,
+    /// Connections of clients at a time; none means by the limit of open files.
+    pub max_connections: Setting<Option<usize>>,
     /// Worker processes.
     pub workers: Setting<Count>,
     /// Requests in flight per worker.
@@ -165,6 +167,8 @@ impl Settings {
             admin: layers.one(&key::ADMIN, endpoint::admin),
             trusted_proxy: layers.many(&key::TRUSTED_PROXY, units::network),
             threads: layers.one(&key::THREADS, units::count(cores, THREADS_MAX)),
+            max_connections: layers
+                .one(&key::MAX_CONNECTIONS, units::unless("auto", units::number(1..=10_000_000))),
             workers: layers.one(&key::WORKERS_KEY, units::count(cores, WORKERS_MAX)),
             concurrency: layers.one(&key::CONCURRENCY, units::number(1..=CONCURRENCY_MAX)),
             threadsafe: layers.one(&key::THREADSAFE, units::word),

@@ -37,6 +37,7 @@ impl Settings {
             shown(&key::ADMIN, &self.admin),
             shown(&key::TRUSTED_PROXY, &self.trusted_proxy),
             shown(&key::THREADS, &self.threads),
+            shown(&key::MAX_CONNECTIONS, &self.max_connections),
             shown(&key::WORKERS_KEY, &self.workers),
             shown(&key::CONCURRENCY, &self.concurrency),
             shown(&key::THREADSAFE, &self.threadsafe),

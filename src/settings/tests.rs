@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 
 /// The options of the contract, in its order.
-const CONTRACT: [&str; 29] = [
+const CONTRACT: [&str; 30] = [
     "app-yaml",
     "listen",
     "h2c",
@@ -33,6 +33,7 @@ const CONTRACT: [&str; 29] = [
     "grace-period",
     "trusted-proxy",
     "threads",
+    "max-connections",
     "static-cache",
     "log-format",
     "access-log",

@@ -1,15 +1,12 @@
 //! Where lines go: access lines and what workers print to standard output, events to standard error.
 //!
-//! A line is handed to a writer thread through a bounded queue; when the reader of our output stalls,
-//! lines are dropped and counted, and no request or worker waits.
+//! A line is handed to a `super::outlet`; no request or worker waits for the reader of our output.
 
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
 
-use prometheus::IntCounter;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -19,14 +16,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::registry::LookupSpan;
 
 use super::metrics::Metrics;
+use super::outlet::{Kind, Outlet, Target};
 use super::{Record, access};
-
-/// Lines that may wait for the writer; beyond it lines are dropped.
-const WAITING_LINES: usize = 16_384;
-/// How long the writer gathers lines after the first one.
-const GATHER: Duration = Duration::from_millis(5);
-/// The writer gathers lines up to this many bytes before it writes.
-const BATCH_BYTES: usize = 64 * 1024;
 
 /// `--log-format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,10 +49,8 @@ pub enum Access {
 pub struct Log {
     format: Arc<Format>,
     access: Access,
-    out: Queue,
-    err: Queue,
-    dropped_access: IntCounter,
-    dropped_workers: IntCounter,
+    out: Outlet,
+    err: Outlet,
 }
 
 /// Which of a worker's streams a line came from.
@@ -76,14 +65,11 @@ pub enum Stream {
 impl Log {
     /// Starts the writers and makes `tracing` events go through them, at `level` and above.
     pub fn start(format: Format, access: Access, level: &str, metrics: &Metrics) -> Self {
-        let dropped = |stream: &str| metrics.log_dropped.with_label_values(&[stream]);
         let log = Self {
             format: Arc::new(format),
             access,
-            out: Queue::start("log-stdout", Target::Stdout),
-            err: Queue::start("log-stderr", Target::Stderr),
-            dropped_access: dropped("access"),
-            dropped_workers: dropped("workers"),
+            out: Outlet::start(Target::Stdout, metrics),
+            err: Outlet::start(Target::Stderr, metrics),
         };
         // Pingora reports every client that leaves and every refused connection as an error; the access
         // log and the metrics tell the same with a reason.
@@ -91,7 +77,7 @@ impl Log {
         let pingora =
             if quiet { ",pingora_core=off,pingora_proxy=off,pingora_pool=off,pingora_cache=off" } else { "" };
         let filter = EnvFilter::new(format!("{level}{pingora}"));
-        let events = Events { queue: log.err.clone(), dropped: dropped("events") };
+        let events = Events(log.err.clone());
         // Fails only when a subscriber is set already, as in tests that start twice.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -116,25 +102,21 @@ impl Log {
     pub fn request(&self, record: &Record<'_>) {
         let mut buffer = Vec::with_capacity(768);
         access::line(&mut buffer, &self.format, SystemTime::now(), record);
-        if !self.out.send(buffer) {
-            self.dropped_access.inc();
-        }
+        self.out.send(Kind::Access, buffer);
     }
 
     /// Writes a line that a worker printed, tagged with the worker.
     pub fn worker(&self, slot: usize, pid: u32, stream: Stream, text: &[u8]) {
         let mut buffer = Vec::with_capacity(text.len() + 128);
         worker_line(&mut buffer, &self.format, slot, pid, stream, text);
-        let queue = if stream == Stream::Stdout { &self.out } else { &self.err };
-        if !queue.send(buffer) {
-            self.dropped_workers.inc();
-        }
+        let writer = if stream == Stream::Stdout { &self.out } else { &self.err };
+        writer.send(Kind::Worker, buffer);
     }
 
     /// Waits until what was handed over is written, at most `limit`.
     pub fn flush(&self, limit: Duration) {
-        for queue in [&self.out, &self.err] {
-            queue.flush(limit);
+        for writer in [&self.out, &self.err] {
+            writer.flush(limit);
         }
     }
 }
@@ -172,79 +154,9 @@ fn finish_json(buffer: &mut Vec<u8>, object: Map<String, Value>) {
     buffer.push(b'\n');
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Target {
-    Stdout,
-    Stderr,
-}
-
-enum Message {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
-/// The sending end of one writer thread.
+/// Hands each formatted event to the writer.
 #[derive(Debug, Clone)]
-struct Queue(SyncSender<Message>);
-
-impl Queue {
-    fn start(name: &str, target: Target) -> Self {
-        let (sender, receiver) = sync_channel(WAITING_LINES);
-        // Without a thread the queue is closed and every line counts as dropped.
-        let _ =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || write_lines(&receiver, target));
-        Self(sender)
-    }
-
-    fn send(&self, line: Vec<u8>) -> bool {
-        !matches!(
-            self.0.try_send(Message::Line(line)),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_))
-        )
-    }
-
-    fn flush(&self, limit: Duration) {
-        let (done, wait) = sync_channel(1);
-        if self.0.try_send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(limit);
-        }
-    }
-}
-
-fn write_lines(receiver: &Receiver<Message>, target: Target) {
-    let mut batch = Vec::with_capacity(BATCH_BYTES);
-    while let Ok(first) = receiver.recv() {
-        let mut flushed = Vec::new();
-        let mut next = Some(first);
-        // Asleep here, it need not be woken for each line: that would cost every request a system call.
-        if matches!(next, Some(Message::Line(_))) {
-            std::thread::sleep(GATHER);
-        }
-        while let Some(message) = next {
-            match message {
-                Message::Line(line) => batch.extend_from_slice(&line),
-                Message::Flush(done) => flushed.push(done),
-            }
-            next = if batch.len() < BATCH_BYTES { receiver.try_recv().ok() } else { None };
-        }
-        // A closed or full output must not end the proxy: what cannot be written is gone.
-        let _ = match target {
-            Target::Stdout => std::io::stdout().write_all(&batch).and_then(|()| std::io::stdout().flush()),
-            Target::Stderr => std::io::stderr().write_all(&batch),
-        };
-        batch.clear();
-        for done in flushed {
-            let _ = done.try_send(());
-        }
-    }
-}
-
-/// Hands each formatted event to the queue.
-#[derive(Debug, Clone)]
-struct Events {
-    queue: Queue,
-    dropped: IntCounter,
-}
+struct Events(Outlet);
 
 impl<'a> MakeWriter<'a> for Events {
     type Writer = Self;
@@ -256,9 +168,7 @@ impl<'a> MakeWriter<'a> for Events {
 
 impl Write for Events {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        if !self.queue.send(line.to_vec()) {
-            self.dropped.inc();
-        }
+        self.0.send(Kind::Event, line.to_vec());
         Ok(line.len())
     }
 

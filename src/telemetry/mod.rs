@@ -2,13 +2,14 @@
 //!
 //! - `metrics`: every series, with handles resolved at load.
 //! - `access`: the access-log line of a record, in each format.
-//! - `log`: the writers behind both, which never make a request wait.
+//! - `log`: lines and events on their way out; `outlet`: the threads that write them, for which no request waits.
 //!
 //! Nothing here decides anything or looks at a request.
 
 pub mod access;
 pub mod log;
 pub mod metrics;
+mod outlet;
 
 use std::time::Duration;
 
@@ -138,12 +139,18 @@ reasons! {
     HeadTooLarge = "head_too_large",
     /// The body is too large (413).
     BodyTooLarge = "body_too_large",
-    /// The body did not arrive in time (408).
+    /// The head or the body did not arrive in time (408).
     RequestTimeout = "request_timeout",
+    /// There are as many connections as may be (503).
+    ConnectionLimit = "connection_limit",
+    /// The client did not take the answer in time (cut).
+    ClientSlow = "client_slow",
     /// The static file is missing (404).
     FileMissing = "file_missing",
     /// The static file cannot be read (403).
     FileForbidden = "file_forbidden",
+    /// The static file cannot be looked for now, for want of descriptors or memory (503).
+    FileUnavailable = "file_unavailable",
     /// A url pattern took too long to match (500).
     MatchLimit = "match_limit",
     /// `/_ah/health`.

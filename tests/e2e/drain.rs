@@ -199,13 +199,20 @@ mod in_flight {
         let post = proxy.send("POST", "/hold/gate", b"body");
         let mut upload = proxy.connect();
         upload.request("POST", "/echo/x/6", &[("Content-Length", "6")], b"abc");
+        let mut large = proxy.connect();
+        large.request("POST", "/echo/x/6", &[("Content-Length", "100000")], &[b'x'; 50_000]);
         proxy.wait_in_flight(4);
+        // A small body is whole before a worker is asked, but its request is being handled all the same.
+        let handled = || proxy.metric("compat_proxy_http_requests_in_flight");
+        wait_for("the upload is in", || handled() > 4.5, || proxy.output());
 
         begin(&proxy, Signal::TERM);
         wait_closed(&proxy);
         upload.send("def");
+        large.send([b'x'; 50_000]);
         proxy.open_gate("gate");
 
+        assert_eq!(large.response_to("POST").unwrap().body.len(), 100_000);
         let uploaded = upload.response_to("POST").unwrap();
         assert_eq!((uploaded.text().as_str(), uploaded.header("connection")), ("abcdef", Some("close")));
         for answer in [get.answer(), post.answer()] {

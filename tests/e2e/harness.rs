@@ -6,6 +6,7 @@
 //! has a time-out. A [`Proxy`] that is dropped is killed, and a process of its family that is left fails the test.
 
 pub mod client;
+pub mod crowd;
 pub mod fleet;
 pub mod h2c;
 pub mod load;
@@ -13,6 +14,7 @@ pub mod namespaces;
 pub mod origin;
 pub mod prometheus;
 pub mod pythons;
+pub mod scripted;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

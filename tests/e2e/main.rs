@@ -10,21 +10,29 @@
 mod harness;
 
 mod admin;
+mod attach;
 mod balance;
 mod bypass;
 mod cli;
+mod crowds;
 mod death;
 mod drain;
 mod files;
+mod forgery;
 mod frameworks;
 mod headers;
 mod hung;
 mod launcher;
+mod limits;
+mod logs;
+mod malformed;
 mod observe;
 mod oracle;
 mod overload;
 mod packed;
 mod proxying;
+#[path = "../properties/readings.rs"]
+mod readings;
 mod recycle;
 mod reload;
 mod routing;

@@ -497,12 +497,20 @@ fn a_client_that_leaves_in_the_middle_of_its_body_is_no_request_to_the_app() {
     let origin = Origin::start();
     let proxy = start(&origin);
     let mut connection = proxy.connect();
-    connection.request("POST", "/size", &[("Content-Length", "1000")], b"a part");
+    connection.request("POST", "/size", &[("Content-Length", "100000")], b"a part");
     wait_for("the app has the head", || !origin.seen().is_empty(), || proxy.output());
     drop(connection);
     proxy.wait_access("the one that left", |line| line["path"] == "/size");
     assert!(!origin.seen()[0].complete);
     assert_eq!(proxy.get("/x").status, 200);
+    // Of a small one the app does not even see the head.
+    origin.clear();
+    let mut connection = proxy.connect();
+    connection.request("POST", "/small", &[("Content-Length", "1000")], b"a part");
+    drop(connection);
+    let line = proxy.wait_access("the one that left", |line| line["path"] == "/small");
+    assert_eq!(line["status"], 499, "{line}");
+    assert!(origin.seen().is_empty());
 }
 
 #[test]

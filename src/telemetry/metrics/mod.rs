@@ -57,6 +57,12 @@ pub struct Metrics {
     worker_requests: IntCounterVec,
     /// Requests being handled now.
     pub in_flight: IntGauge,
+    /// Connections of clients that are open.
+    pub connections: IntGauge,
+    /// Connections of clients that may be open.
+    pub connections_limit: IntGauge,
+    /// Connections of clients ever accepted.
+    pub connections_total: IntCounter,
     /// Client headers removed that only App Engine may set.
     pub stripped_appengine: IntCounter,
     /// Client headers removed for an underscore in their name.
@@ -187,6 +193,10 @@ impl Metrics {
                 &["worker", "code_class"],
             )?,
             in_flight: make.gauge("http_requests_in_flight", "requests being handled")?,
+            connections: make.gauge("http_connections", "connections of clients that are open")?,
+            connections_limit: make
+                .gauge("http_connections_limit", "connections of clients that may be open")?,
+            connections_total: make.counter("http_connections_total", "connections of clients accepted")?,
             stripped_appengine: stripped.with_label_values(&["appengine"]),
             stripped_underscore: stripped.with_label_values(&["underscore"]),
             static_sent_bytes: ["identity", "gzip", "br"].map(|coding| sent.with_label_values(&[coding])),

@@ -150,6 +150,12 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
+    /// Over a stream that is open already.
+    pub fn over(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(READ_TIMEOUT)).expect("a time-out");
+        Self { stream: Stream::Tcp(stream), buffer: Vec::new() }
+    }
+
     /// Another limit for each read.
     pub fn read_timeout(&self, limit: Duration) {
         let done = match &self.stream {

@@ -95,3 +95,17 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     bytes
 }
+
+/// What a server says of itself at the start: pairs of identifier and value (RFC 9113, section 6.5.1).
+pub fn settings(address: &str) -> Vec<(u16, u32)> {
+    let mut connection = Connection::open(address);
+    connection.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, &[])].concat());
+    let head = connection.exactly(9).expect("a frame");
+    assert_eq!(head[3], SETTINGS, "the first frame");
+    let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+    let payload = connection.exactly(length).expect("its payload");
+    let pair = |six: &[u8]| {
+        (u16::from_be_bytes([six[0], six[1]]), u32::from_be_bytes([six[2], six[3], six[4], six[5]]))
+    };
+    payload.chunks_exact(6).map(pair).collect()
+}

@@ -138,6 +138,8 @@ pub struct Report {
     pub slowest: Duration,
     /// The same by status.
     pub slowest_of: BTreeMap<u16, Duration>,
+    /// The time to each answer.
+    pub times: Vec<Duration>,
 }
 
 impl Report {
@@ -149,6 +151,16 @@ impl Report {
     /// Answers with this status.
     pub fn with_status(&self, status: u16) -> u64 {
         self.answered.get(&status).copied().unwrap_or(0)
+    }
+
+    /// The time within which so many of a hundred answers came.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times
+            .get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Fails unless every request was answered, rightly, with 200.
@@ -183,6 +195,7 @@ impl Report {
             let known = self.slowest_of.entry(status).or_default();
             *known = slowest.max(*known);
         }
+        self.times.extend(other.times);
     }
 }
 
@@ -347,6 +360,7 @@ impl Client {
                 self.report.slowest = self.report.slowest.max(began.elapsed());
                 let slowest = self.report.slowest_of.entry(answer.status).or_default();
                 *slowest = began.elapsed().max(*slowest);
+                self.report.times.push(began.elapsed());
                 *self.report.answered.entry(answer.status).or_default() += 1;
                 if answer.status == 200 {
                     *self.report.workers.entry(answer.worker.clone()).or_default() += 1;

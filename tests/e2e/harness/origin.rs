@@ -69,6 +69,7 @@ struct State {
     open: Mutex<Vec<Link>>,
     stopped: AtomicBool,
     echo_only: AtomicBool,
+    fails: AtomicBool,
     connections: AtomicU64,
     written: AtomicU64,
     released: Mutex<bool>,
@@ -211,6 +212,11 @@ impl Origin {
         self.state.written.load(Ordering::SeqCst)
     }
 
+    /// Every request is answered with 503 from now on, or as ever again.
+    pub fn fail(&self, fails: bool) {
+        self.state.fails.store(fails, Ordering::SeqCst);
+    }
+
     /// Lets every `/hold` go on.
     pub fn release(&self) {
         *lock(&self.state.released) = true;
@@ -329,6 +335,10 @@ impl Visit {
             kept.clone_from(&seen);
         }
         end?;
+        if self.state.fails.load(Ordering::SeqCst) {
+            self.text(&seen, 503, "ill")?;
+            return Ok(true);
+        }
         let more = self.answer(&path, &seen)?;
         let close = seen.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         Ok(more && !close)

@@ -1,0 +1,371 @@
+//! One connection of a client as pingora sees it: its bytes pass through, and while pingora waits for some of them, it is
+//! known for what it waits and how long it may.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::entrance::{peer, see_off};
+use super::farewell::{Cause, Start};
+use super::patience::{Awaited, Patience};
+use super::{HEAD_MOST, HEAD_TIME, Ticket};
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Stage {
+    /// No byte of the next request has come.
+    Idle,
+    /// Some have.
+    Head,
+    /// The head is known, its body is not all there.
+    Body,
+    /// All of the request is there.
+    Answer,
+    /// A websocket: it may be silent for as long as it likes.
+    Tunnel,
+    /// HTTP/2, which counts its own streams.
+    Frames,
+}
+
+impl Stage {
+    const ALL: [Self; 6] = [Self::Idle, Self::Head, Self::Body, Self::Answer, Self::Tunnel, Self::Frames];
+}
+
+/// The connection of a session of HTTP/1; none for HTTP/2, where many share one.
+#[must_use]
+pub fn of(session: &ServerSession) -> Option<&Visitor> {
+    (**session.stream()?).as_any().downcast_ref()
+}
+
+/// A connection.
+pub struct Visitor {
+    /// Taken when it is dropped.
+    pub(super) stream: Option<Stream>,
+    ticket: Option<Ticket>,
+    stage: AtomicU8,
+    /// The request has a worker, which waits with us.
+    leased: AtomicBool,
+    /// It is counted among those that keep their worker waiting.
+    stalls: AtomicBool,
+    /// Counts requests, so that what was known of the one before is forgotten.
+    round: AtomicU32,
+    head: Head,
+    /// Read while looking for the preface of HTTP/2.
+    pub(super) back: Vec<u8>,
+    reading: Waiting,
+    writing: Waiting,
+    /// Why it ends without a request.
+    cause: Option<Cause>,
+    answered: bool,
+}
+
+/// The head that is being read.
+#[derive(Default)]
+struct Head {
+    start: Start,
+    bytes: usize,
+    began: Option<Instant>,
+}
+
+/// What one direction waits for.
+#[derive(Default)]
+struct Waiting {
+    round: u32,
+    patience: Patience,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Waiting {
+    /// Arms the timer where it is not, and asks it.
+    fn is_due(&mut self, cx: &mut Context<'_>, at: impl FnOnce() -> Instant) -> bool {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at())));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    /// Looks at the waiting, if it is time to: whether the client is still waited for. `round` is the request.
+    fn goes_on(&mut self, cx: &mut Context<'_>, round: u32, awaited: Awaited, leased: bool) -> bool {
+        if self.round != round {
+            *self = Self { round, ..Self::default() };
+        }
+        let pause = Patience::pause(leased);
+        while self.is_due(cx, || Instant::now() + pause) {
+            self.timer = None;
+            if !self.patience.look(awaited, pause) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Visitor {
+    pub(super) fn new(stream: Stream, ticket: Ticket) -> Self {
+        Self {
+            stream: Some(stream),
+            ticket: Some(ticket),
+            stage: AtomicU8::new(Stage::Idle as u8),
+            leased: AtomicBool::new(false),
+            stalls: AtomicBool::new(false),
+            round: AtomicU32::new(0),
+            head: Head::default(),
+            back: Vec::new(),
+            reading: Waiting::default(),
+            writing: Waiting::default(),
+            cause: None,
+            answered: false,
+        }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        let stage = self.stage.load(Ordering::Relaxed);
+        Stage::ALL.get(usize::from(stage)).copied().unwrap_or(Stage::Answer)
+    }
+
+    pub(super) fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// The next request is awaited.
+    pub(super) fn expect_head(&self) {
+        self.moves();
+        self.round.fetch_add(1, Ordering::Relaxed);
+        self.leased.store(false, Ordering::Relaxed);
+        self.enter(Stage::Idle);
+    }
+
+    /// The head is known; `more`: its body is not all there.
+    pub fn decided(&self, more: bool) {
+        self.enter(if more { Stage::Body } else { Stage::Answer });
+    }
+
+    /// The request has a worker now.
+    pub fn leased(&self) {
+        self.leased.store(true, Ordering::Relaxed);
+    }
+
+    /// The body is all there.
+    pub fn body_over(&self) {
+        if self.stage() == Stage::Body {
+            self.enter(Stage::Answer);
+        }
+    }
+
+    /// It has become a websocket.
+    pub fn upgraded(&self) {
+        self.enter(Stage::Tunnel);
+    }
+
+    /// Whether the request line held a control character, which the parser mends before anybody sees it.
+    #[must_use]
+    pub fn has_odd_line(&self) -> bool {
+        self.head.start.line.is_odd()
+    }
+
+    fn is_leased(&self) -> bool {
+        // A websocket holds its worker whatever moves; streams of HTTP/2 are not ours to tell apart.
+        self.leased.load(Ordering::Relaxed) && !matches!(self.stage(), Stage::Tunnel | Stage::Frames)
+    }
+
+    /// Notes whether the client stalls a worker; whether it may go on doing so.
+    fn may_stall(&self, stalls: bool) -> bool {
+        let stalls = stalls && self.is_leased();
+        let Some(Ticket(door)) = &self.ticket else { return true };
+        match (self.stalls.swap(stalls, Ordering::Relaxed), stalls) {
+            (false, true) => drop(door.stalled.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(door.stalled.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        !stalls || !door.is_besieged()
+    }
+
+    /// Something moved.
+    fn moves(&self) {
+        if self.stalls.load(Ordering::Relaxed) {
+            self.may_stall(false);
+        }
+    }
+
+    fn take(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.back.is_empty() {
+            let count = self.back.len().min(buffer.remaining());
+            buffer.put_slice(&self.back[..count]);
+            self.back.drain(..count);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_read(cx, buffer),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn read_head(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let idle = self.stage() == Stage::Idle;
+        if !idle && self.head.bytes > HEAD_MOST {
+            return self.give_up(Cause::TooLarge);
+        }
+        let before = buffer.filled().len();
+        if self.take(cx, buffer).is_pending() {
+            // Before its first byte a connection is idle, and pingora's keep-alive counts.
+            return if !idle && self.is_late(cx) { self.give_up(Cause::TooSlow) } else { Poll::Pending };
+        }
+        let new = &buffer.filled()[before..];
+        if !new.is_empty() {
+            if idle {
+                self.head = Head::default();
+                self.reading = Waiting::default();
+                self.enter(Stage::Head);
+            }
+            self.head.start.feed(new);
+            self.head.bytes += new.len();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the head's time is over. Most heads come at once, and no clock is asked.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let began = *self.head.began.get_or_insert_with(Instant::now);
+        self.reading.is_due(cx, || began + HEAD_TIME)
+    }
+
+    /// Ends the connection; when pingora lets go of it, the client is told why.
+    fn give_up<T>(&mut self, cause: Cause) -> Poll<io::Result<T>> {
+        self.cause = Some(cause);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn read_body(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.take(cx, buffer).is_pending() {
+            let (round, leased) = (self.round.load(Ordering::Relaxed), self.is_leased());
+            let goes_on = self.reading.goes_on(cx, round, Awaited::Body, leased);
+            if goes_on && self.may_stall(self.reading.patience.is_stall()) {
+                return Poll::Pending;
+            }
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.reading.patience.moved(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Pingora's answer to a head that its parser refused is kept back: ours says more, and is counted and logged.
+    fn keep_back(&mut self, text: &[u8]) {
+        if self.cause.is_none() {
+            let status = text.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+            self.cause = Some(Cause::Parser(status.unwrap_or(400)));
+        }
+    }
+
+    /// Something was written, or could not be.
+    fn written(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Ok(count)) => {
+                self.answered = true;
+                if count > 0 {
+                    self.moves();
+                }
+                self.writing.patience.moved(count);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let (round, leased) = (self.round.load(Ordering::Relaxed), self.is_leased());
+                let goes_on = self.writing.goes_on(cx, round, Awaited::Taking, leased);
+                if goes_on && self.may_stall(self.writing.patience.is_stall()) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Visitor {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let visitor = self.get_mut();
+        match visitor.stage() {
+            Stage::Idle | Stage::Head => visitor.read_head(cx, buffer),
+            Stage::Body => visitor.read_body(cx, buffer),
+            Stage::Answer | Stage::Tunnel | Stage::Frames => visitor.take(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Visitor {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let visitor = self.get_mut();
+        if visitor.stage() == Stage::Head {
+            visitor.keep_back(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let Some(stream) = &mut visitor.stream else { return Poll::Ready(Ok(0)) };
+        let result = Pin::new(stream).poll_write(cx, bytes);
+        visitor.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let visitor = self.get_mut();
+        if visitor.stage() == Stage::Head {
+            visitor.keep_back(pieces.first().map_or(&[], |piece| piece));
+            return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
+        }
+        let Some(stream) = &mut visitor.stream else { return Poll::Ready(Ok(0)) };
+        let result = Pin::new(stream).poll_write_vectored(cx, pieces);
+        visitor.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let visitor = self.get_mut();
+        let Some(stream) = visitor.stream.as_mut().filter(|_| visitor.cause.is_none()) else {
+            return Poll::Ready(Ok(()));
+        };
+        let result = Pin::new(stream).poll_flush(cx).map_ok(|()| 0);
+        ready!(visitor.written(cx, result))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let visitor = self.get_mut();
+        match visitor.stream.as_mut().filter(|_| visitor.cause.is_none()) {
+            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Drop for Visitor {
+    /// The last answer of a connection without a request, and time for the client to read an answer that came before
+    /// its request was read. Pingora lets go of a connection in many ways; this is where all of them lead.
+    fn drop(&mut self) {
+        self.moves();
+        let early = self.answered && self.stage() == Stage::Body;
+        let (Some(stream), Some(ticket)) = (self.stream.take(), self.ticket.take()) else { return };
+        let answer = self.cause.map(|cause| {
+            let took = self.head.began.map_or(Duration::ZERO, |began| began.elapsed());
+            ticket.0.farewell(cause, &self.head.start, peer(&stream), took)
+        });
+        if let (true, Ok(runtime)) = (early || answer.is_some(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(see_off(stream, ticket, answer));
+        }
+    }
+}
