@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The floor of each room. A room imports from lower floors only.
-const FLOORS: [(&str, u8); 23] = [
+const FLOORS: [(&str, u8); 24] = [
     ("pattern", 0),
     ("appyaml", 1),
     ("settings", 1),
@@ -23,6 +23,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("upstream", 3),
     ("plan", 4),
     ("explain", 4),
+    ("export", 4),
     ("proxy", 5),
     ("reload", 5),
     ("admin", 6),
