@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
