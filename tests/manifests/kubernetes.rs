@@ -3,36 +3,36 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use compat_proxy::settings::{Options, Settings, Sources};
 use serde_yaml::Value;
 
 use crate::kustomize::{build, copied, objects, tools, validate};
 use crate::pod::{Whole, items, strings};
-use crate::promql::{selectors, unknown_words};
-use crate::scrape::SCRAPE;
 use crate::{BINARY, names, path, read};
 
 const SHAPES: [&str; 3] = ["wrap", "init-copy", "attach"];
 const SETTINGS: &str = "/etc/compat-proxy/compat-proxy.yaml";
 
-/// Each shape as it is, then each with every component that its kustomization names in a comment.
-fn texts(tools: &Path) -> Vec<(String, String)> {
-    let mut built: Vec<(String, String)> = SHAPES
-        .iter()
-        .map(|name| ((*name).to_owned(), build(tools, &path("config/kubernetes").join(name))))
-        .collect();
-    let copy = copied();
-    for name in SHAPES {
-        let folder = copy.path().join("config/kubernetes").join(name);
-        let file = folder.join("kustomization.yaml");
-        let text = std::fs::read_to_string(&file).expect("a kustomization");
-        let all = text.replace("  #- ../components/", "  - ../components/");
-        assert!(all != text, "{name} offers no component");
-        std::fs::write(&file, all).expect("it is written");
-        built.push((format!("{name}-with-all"), build(tools, &folder)));
-    }
-    built
+/// Each shape as it is, then each with every component that its kustomization names in a comment; built once.
+fn texts(tools: &Path) -> &'static [(String, String)] {
+    static BUILT: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut built = Vec::new();
+        let copy = copied();
+        for name in SHAPES {
+            built.push((name.to_owned(), build(tools, &path("config/kubernetes").join(name))));
+            let folder = copy.path().join("config/kubernetes").join(name);
+            let file = folder.join("kustomization.yaml");
+            let text = std::fs::read_to_string(&file).expect("a kustomization");
+            let all = text.replace("  #- ../components/", "  - ../components/");
+            assert!(all != text, "{name} offers no component");
+            std::fs::write(&file, all).expect("it is written");
+            built.push((format!("{name}-with-all"), build(tools, &folder)));
+        }
+        built
+    })
 }
 
 fn whole(name: &str, text: &str) -> Whole {
@@ -74,7 +74,7 @@ fn what_kubernetes_does_not_take_is_seen() {
     let Some(tools) = tools() else { return };
     let texts = texts(tools);
     let all = &texts.last().expect("a text").1;
-    for (right, wrong) in [
+    let slips = [
         ("readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true"),
         ("containerPort: 8080", "containerPort: \"8080\""),
         ("maxReplicas: 10", "maxReplica: 10"),
@@ -83,10 +83,22 @@ fn what_kubernetes_does_not_take_is_seen() {
         ("interval: 15s", "interval: often"),
         ("kind: PodDisruptionBudget", "kind: PodDisruptionPlan"),
         ("      severity: page", "      severity: [page]"),
-    ] {
-        assert!(all.contains(right), "{right}");
-        let told = validate(tools, [("wrong", all.replacen(right, wrong, 1).as_str())]);
-        assert!(told.is_err(), "{wrong} is taken: {told:?}");
+    ];
+    let wrong: Vec<(String, String)> = slips
+        .iter()
+        .enumerate()
+        .map(|(at, (right, wrong))| {
+            assert!(all.contains(right), "{right}");
+            (format!("slip-{at}"), all.replacen(right, wrong, 1))
+        })
+        .collect();
+    let told = validate(tools, wrong.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    let told = told.expect_err("none of them is taken");
+    for ((name, _), (_, slip)) in wrong.iter().zip(slips) {
+        assert!(
+            told.lines().any(|line| line.starts_with(&format!("{name}.yaml: "))),
+            "{slip} is taken: {told}"
+        );
     }
 }
 
@@ -223,25 +235,5 @@ fn the_network_lets_in_what_the_pods_have_and_the_monitor_asks_there() {
         assert!(rules[1]["from"].is_sequence(), "the admin port is not for the world");
         let endpoints = &whole.object("PodMonitor")["spec"]["podMetricsEndpoints"];
         assert_eq!((&endpoints[0]["port"], &endpoints[0]["path"]), (&"metrics".into(), &"/metrics".into()));
-    }
-}
-
-#[test]
-fn the_autoscalers_metric_is_one_the_adapter_makes_of_series_that_exist() {
-    let folder = "config/kubernetes/components/autoscaler";
-    let adapter = objects(&read(&format!("{folder}/prometheus-adapter.yaml"))).remove(0);
-    let scaler = objects(&read(&format!("{folder}/hpa.yaml"))).remove(0);
-    let rule = &adapter["rules"]["custom"][0];
-    let asked =
-        items(&scaler["spec"]["metrics"]).find_map(|metric| metric["pods"]["metric"]["name"].as_str());
-    assert_eq!(rule["name"]["as"].as_str(), asked);
-    let query = rule["metricsQuery"].as_str().expect("a query");
-    let query = query.replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", "pod=\"a\"");
-    assert_eq!(unknown_words(&query), Vec::<String>::new(), "{query}");
-    let found = selectors(&query);
-    assert_eq!(found.len(), 3, "{query}");
-    let series = rule["seriesQuery"].as_str().and_then(|series| series.split('{').next());
-    for metric in found.iter().map(|selector| selector.metric.as_str()).chain(series) {
-        assert!(SCRAPE.iter().any(|sample| sample.metric == metric), "{metric} is never scraped");
     }
 }

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, reason = "a test that cannot go on should stop, with a reason")]
 
+mod autoscaler;
 mod compose;
 mod dashboards;
 mod export;
