@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::appyaml::{self, Problem, Severity};
 use crate::explain;
+use crate::export::{self, ExportError};
 use crate::plan;
 use crate::run;
-use crate::settings::{self, Cli, Command, Format, Options, Resolved, Settings};
+use crate::settings::{self, Cli, Command, Export, Format, Options, Resolved, Settings};
 use crate::site::{self, LoadError, Reading};
 use crate::worker::guard;
 
@@ -54,6 +55,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             with_app(&app_dir, &options, |reading| Ok(explain::routes(reading, json)))
         }
         Command::Healthcheck { app_dir, options } => healthcheck(&app_dir, &options),
+        Command::Export(what) => export(&what),
+        Command::Install { dir } => install(&dir),
         Command::Completions { shell } => {
             print(&String::from_utf8_lossy(&settings::completions(shell)));
             0
@@ -94,6 +97,72 @@ fn with_app(app_dir: &Path, options: &Options, show: impl FnOnce(&Reading) -> Re
         Err(error) => {
             complain(&error);
             2
+        }
+    }
+}
+
+/// Prints what runs the app elsewhere; remarks and refusals go to stderr.
+fn export(what: &Export) -> u8 {
+    let Export::Kubernetes { app_dir, image, proxy_image, name, options } = what;
+    let root = match plan::app_dir(app_dir) {
+        Ok(root) => root,
+        Err(error) => {
+            complain(&unopened(app_dir, error));
+            return 65;
+        }
+    };
+    let settings = match Settings::load_for_elsewhere(options, app_dir) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            complain(&errors.to_string());
+            return 78;
+        }
+    };
+    let reading = site::read(app_dir, &settings.app_yaml.value);
+    let Some(app) = &reading.app else {
+        complain(&reading.rendered(Severity::Error));
+        return 65;
+    };
+    let only_files = match plan::only_files(&settings, app, &root) {
+        Ok(only_files) => only_files,
+        Err(error) => {
+            complain(&error.to_string());
+            return 78;
+        }
+    };
+    let (settings, app_dir) = (&settings, root.as_path());
+    let (proxy_image, name) = (proxy_image.as_deref(), name.as_deref());
+    let request = export::Request { app, settings, options, app_dir, only_files, image, proxy_image, name };
+    match export::kubernetes(&request) {
+        Ok(exported) => {
+            exported.remarks.iter().for_each(|remark| complain(remark));
+            print(&exported.yaml);
+            0
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            match error {
+                ExportError::Name(_) | ExportError::Image { .. } => 2,
+                ExportError::Attached => 78,
+                ExportError::Yaml(_) => 1,
+            }
+        }
+    }
+}
+
+/// Puts this program into a directory, whole or not at all.
+fn install(dir: &Path) -> u8 {
+    let copy = || {
+        let new = tempfile::Builder::new().prefix(".compat-proxy").tempfile_in(dir)?;
+        // With its mode: whoever runs it may be another user than the one who copies.
+        std::fs::copy(std::env::current_exe()?, new.path())?;
+        new.persist(dir.join("compat-proxy")).map_err(|error| error.error)
+    };
+    match copy() {
+        Ok(_) => 0,
+        Err(error) => {
+            complain(&format!("cannot copy this program into `{}`: {error}", dir.display()));
+            71
         }
     }
 }

@@ -9,7 +9,7 @@
 //! | 6 | `run`: builds all of it, ends all of it |
 //! | 5 | `admin`: probes, metrics, status |
 //! | 4 | `proxy`: one request through; `reload`: old configuration to new |
-//! | 3½ | `plan`: what the workers must be |
+//! | 3½ | `plan`: what the workers must be; `explain`: a URL's fate, told; `export`: what runs the app elsewhere |
 //! | 3 | `site`: all a request needs, frozen; `worker`: processes; `upstream`: connections to them |
 //! |   | `door`: connections of clients |
 //! | 2 | `route`, `files`, `headers`, `balance`, `drain`: the mechanisms |
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod door;
 pub mod drain;
 pub mod explain;
+pub mod export;
 pub mod files;
 pub mod headers;
 pub mod listen;

@@ -24,6 +24,7 @@ const FLOORS: [(&str, u8); 24] = [
     ("upstream", 3),
     ("plan", 4),
     ("explain", 4),
+    ("export", 4),
     ("proxy", 5),
     ("reload", 5),
     ("admin", 6),

@@ -12,7 +12,7 @@ use super::handler::{self, Around, Entry, MOST};
 use super::notes;
 use super::part::{self, Part};
 use super::raw::Node;
-use super::{App, Era, ErrorCode, ErrorHandler, Place, skip};
+use super::{App, Era, ErrorCode, ErrorHandler, Place, Sizing, sizing, skip};
 use crate::pattern::Pattern;
 
 /// What only app.yaml can say, read and checked.
@@ -32,6 +32,7 @@ pub(super) struct Draft {
     max_concurrent_requests: Option<NonZeroU32>,
     max_pending_latency: Option<Duration>,
     basic_scaling: bool,
+    sizing: Sizing,
     error_handlers: Vec<ErrorHandler>,
 }
 
@@ -70,6 +71,7 @@ pub(super) fn read(node: Node<'_>, findings: &mut Findings) -> Draft {
             .and_then(|node| node.text_at("max_pending_latency"))
             .and_then(|text| expiration::latency(text.trim_end())),
         basic_scaling: node.get("basic_scaling").is_some(),
+        sizing: sizing::read(node),
         error_handlers: error_handlers(node, findings),
         part,
     };
@@ -253,6 +255,7 @@ impl Draft {
             max_pending_latency: self.max_pending_latency,
             manual_instances: self.part.instances.and_then(NonZeroU32::new),
             basic_scaling: self.basic_scaling,
+            sizing: self.sizing,
             error_handlers: self.error_handlers,
             sources,
         })

@@ -3,7 +3,7 @@
 //! 1. `reader`: the text as YAML 1.1, one `serde_yaml` value with the place of everything in it.
 //! 2. `raw`: walks value and places together; `shape` (with `values`) checks them by the tables in `fields`.
 //! 3. `part`: what app.yaml and included files share: `handler` (`target`, `headers`, `expiration`), `skip`, `builtins`.
-//! 4. `app`: app.yaml itself, the checks across fields (`rare` for sections that do not act), the `notes`.
+//! 4. `app`: app.yaml itself, the checks across fields (`rare` for sections that do not act), the `notes`, the `sizing`.
 //! 5. `include`: `includes` and `builtins` in the SDK's order, merged.
 //! 6. `load`: the entry, which puts these together; `render`: a [`Problem`] as text for people.
 //!
@@ -25,6 +25,7 @@ mod raw;
 mod reader;
 mod render;
 mod shape;
+mod sizing;
 mod skip;
 mod target;
 mod values;
@@ -42,6 +43,7 @@ use crate::pattern::{Pattern, Template};
 
 pub use load::load;
 pub use render::render;
+pub use sizing::Sizing;
 
 /// What came of reading an `app.yaml`.
 #[derive(Debug)]
@@ -87,6 +89,8 @@ pub struct App {
     pub manual_instances: Option<NonZeroU32>,
     /// `basic_scaling` is there.
     pub basic_scaling: bool,
+    /// How large it is and how many of it there may be.
+    pub sizing: Sizing,
     /// `error_handlers`, first of each code.
     pub error_handlers: Vec<ErrorHandler>,
     /// `vm: true`, `env: flex` or `runtime: vm`: the old flexible runtime.

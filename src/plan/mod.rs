@@ -88,6 +88,18 @@ pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> R
     Ok(Planned { plan, how, notes })
 }
 
+/// Whether nothing is started for this app; where it is to run, the programs may be others than here.
+///
+/// # Errors
+/// When there is no way to start it.
+pub fn only_files(settings: &Settings, app: &App, app_dir: &Path) -> Result<bool, PlanError> {
+    match way(settings, app, app_dir) {
+        Way::Nothing => Ok(true),
+        Way::Unknown => Err(PlanError::NoCommand(app.runtime.clone())),
+        Way::Attach | Way::Told(_) | Way::Entrypoint(_) | Way::Launcher => Ok(false),
+    }
+}
+
 /// The way an app is started: the list at the top, in its order.
 enum Way<'a> {
     Attach,

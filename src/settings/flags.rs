@@ -31,6 +31,14 @@ Every option of `run` is accepted too.";
 
 const ALSO_HELP: &str = "Every option of `run` is accepted too.";
 
+const EXPORT_HELP: &str = "\
+Prints one Deployment in wrap mode with what stands around it: ServiceAccount, ConfigMap and Secret for env_variables, \
+Service, PodDisruptionBudget, and a HorizontalPodAutoscaler unless app.yaml has manual_scaling. Remarks go to stderr. \
+The app is expected at /app in IMAGE. Options of `run` given here become the container's, and compat-proxy.yaml in \
+APP_DIR counts; variables of this environment do not.
+
+Exit codes: 0 printed, 2 usage, 65 invalid app.yaml, 78 invalid options, or nothing says how to start the app.";
+
 /// Runs App Engine Standard apps anywhere: a reverse proxy that enforces app.yaml and supervises the app.
 #[derive(Debug, Parser)]
 #[command(name = "compat-proxy", version, after_help = AFTER_HELP, max_term_width = 110)]
@@ -119,11 +127,44 @@ pub enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Print what runs this app elsewhere, made from its app.yaml
+    #[command(subcommand)]
+    Export(Export),
+    /// Copy this program into a directory, for an app whose image does not have it
+    Install {
+        /// Where it goes; the file is called compat-proxy
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell
         #[arg(value_enum)]
         shell: Shell,
+    },
+}
+
+/// For what `export` writes.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Export {
+    /// Objects for `kubectl apply -f -`
+    #[command(after_help = EXPORT_HELP)]
+    Kubernetes {
+        /// The directory of the app, which holds app.yaml
+        #[arg(value_name = "APP_DIR", default_value = ".")]
+        app_dir: PathBuf,
+        /// The image that has the app in /app, and compat-proxy unless --proxy-image is given
+        #[arg(long, value_name = "IMAGE")]
+        image: String,
+        /// An image of compat-proxy: an init container copies the program from it into the app's container
+        #[arg(long, value_name = "IMAGE")]
+        proxy_image: Option<String>,
+        /// What to call the objects [default: the service of app.yaml, else the directory]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// The options of `run`.
+        #[command(flatten)]
+        options: Options,
     },
 }
 
@@ -211,8 +252,9 @@ impl Command {
             | Self::Check { options, .. }
             | Self::Explain { options, .. }
             | Self::Routes { options, .. }
-            | Self::Healthcheck { options, .. } => Some(options),
-            Self::Completions { .. } => None,
+            | Self::Healthcheck { options, .. }
+            | Self::Export(Export::Kubernetes { options, .. }) => Some(options),
+            Self::Install { .. } | Self::Completions { .. } => None,
         }
     }
 
@@ -222,8 +264,9 @@ impl Command {
             | Self::Check { options, .. }
             | Self::Explain { options, .. }
             | Self::Routes { options, .. }
-            | Self::Healthcheck { options, .. } => Some(options),
-            Self::Completions { .. } => None,
+            | Self::Healthcheck { options, .. }
+            | Self::Export(Export::Kubernetes { options, .. }) => Some(options),
+            Self::Install { .. } | Self::Completions { .. } => None,
         }
     }
 }

@@ -26,20 +26,30 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong, all at once.
     pub fn load(flags: &Options, app_dir: &Path, terminal: bool) -> Result<Self, SettingsErrors> {
-        let env = |name: &str| std::env::var_os(name);
-        let file = read_file(flags, &env, app_dir).map_err(|error| SettingsErrors(vec![error]))?;
-        let sources = Sources {
-            flags,
-            env: &env,
-            file: file.as_ref().map(|(path, text)| (path.as_str(), text.as_str())),
-            cores: usable_cores(),
-            terminal,
-        };
-        let mut settings = Self::resolve(&sources)?;
+        let mut settings = Self::from_env(flags, &|name| std::env::var_os(name), app_dir, terminal)?;
         let variables: Vec<String> =
             std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         settings.notes.extend(slips(variables.iter().map(String::as_str)));
         Ok(settings)
+    }
+
+    /// The same without the environment: for an app that will run in another one.
+    ///
+    /// # Errors
+    /// Everything that is wrong, all at once.
+    pub fn load_for_elsewhere(flags: &Options, app_dir: &Path) -> Result<Self, SettingsErrors> {
+        Self::from_env(flags, &|_| None, app_dir, false)
+    }
+
+    fn from_env(
+        flags: &Options,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        app_dir: &Path,
+        terminal: bool,
+    ) -> Result<Self, SettingsErrors> {
+        let file = read_file(flags, env, app_dir).map_err(|error| SettingsErrors(vec![error]))?;
+        let file = file.as_ref().map(|(path, text)| (path.as_str(), text.as_str()));
+        Self::resolve(&Sources { flags, env, file, cores: usable_cores(), terminal })
     }
 
     /// The main listeners with host names looked up.

@@ -36,7 +36,7 @@ use self::layers::Layers;
 
 pub use self::endpoint::{Endpoint, Resolved};
 pub use self::error::{Fault, SettingsError, SettingsErrors};
-pub use self::flags::{Cli, Command, Format, completions};
+pub use self::flags::{Cli, Command, Export, Format, completions};
 pub use self::key::{Arity, KEYS, Key, Reload};
 pub use self::layers::Sources;
 pub use self::options::Options;

@@ -26,6 +26,11 @@ impl Options {
         self.given.get(key.name).map(Vec::as_slice)
     }
 
+    /// What was typed, in the order of the names.
+    pub fn typed(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        self.given.iter().map(|(name, values)| (*name, values.as_slice()))
+    }
+
     /// Lays options over these: what they say holds.
     pub(super) fn overlay(&mut self, stronger: Self) {
         self.config = stronger.config.or(self.config.take());

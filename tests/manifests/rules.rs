@@ -111,3 +111,29 @@ fn rules_ask_for_series_and_labels_that_exist() {
         }
     }
 }
+
+/// Where the Prometheus operator finds the same rules.
+const OBJECTS: &str = "config/kubernetes/components/prometheus-rule/rules.yaml";
+
+#[test]
+fn the_operators_objects_hold_the_same_rules() {
+    let mut made = String::from(
+        "# The rules of config/prometheus, written from them by `UPDATE_SNAPSHOTS=1 cargo test --test manifests rules`; do not\n\
+         # edit.\n",
+    );
+    for (name, file) in [("compat-proxy-recording", RECORDING), ("compat-proxy-alerts", ALERTS)] {
+        let rules: serde_json::Value = serde_yaml::from_str(&read(file)).expect("rules");
+        let object = serde_json::json!({
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": { "name": name, "labels": { "app.kubernetes.io/name": "compat-proxy" } },
+            "spec": rules,
+        });
+        made.push_str("---\n");
+        made.push_str(&serde_yaml::to_string(&object).expect("YAML"));
+    }
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(crate::path(OBJECTS), &made).expect("the objects are written");
+    }
+    assert!(read(OBJECTS) == made, "{OBJECTS} is not what {RECORDING} and {ALERTS} say");
+}

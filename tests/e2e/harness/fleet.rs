@@ -2,25 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+pub use crate::packages::python;
+
 use super::client::{Connection, Response};
 use super::{App, Proxy, wait_for};
-
-/// The Python that runs the fixtures: the program itself and no wrapper around it, so that its process is the worker.
-pub fn python() -> &'static str {
-    static FOUND: OnceLock<String> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
-        let path = String::from_utf8(asked.expect("python3 is installed").stdout).expect("a path");
-        path.trim().to_owned()
-    })
-}
 
 /// The command that runs a script of the fixture, ready as soon as Python can be.
 pub fn script(words: &str) -> String {

@@ -12,14 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Connection;
-use super::pythons::shout;
 use super::wait_for;
-
-/// Says that something is missing and what is not shown without it; fails where nothing may be missing.
-pub fn missing(what: &str) {
-    shout(what);
-    assert!(std::env::var_os("COMPAT_PROXY_TESTS_STRICT").is_none(), "{what}");
-}
+use crate::packages::missing;
 
 /// Whether both programs are there.
 pub fn is_there() -> bool {

@@ -2,19 +2,13 @@
 //! the target directory. What cannot be had is said loudly, past the test runner's capture, and the test that wanted
 //! it proves nothing.
 
-use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use super::App;
-use super::fleet::python;
+use crate::packages::{bounded, folder, pip, python, shout};
 
-/// For one installation.
-const LIMIT: Duration = Duration::from_secs(150);
 const FRAMEWORKS_3: &[&str] = &["Flask", "Django"];
 const GUNICORN_3: &[&str] = &["gunicorn"];
 const FRAMEWORKS_2: &[&str] = &["webapp2==2.5.2", "WebOb<1.9", "Flask==1.1.4", "Django==1.11.29"];
@@ -79,11 +73,6 @@ pub fn old() -> Option<&'static Python> {
     .as_ref()
 }
 
-/// A folder with these packages for the Python 3 of the machine
-pub fn packages(name: &str, words: &[&str]) -> Result<PathBuf, String> {
-    folder(name, words, |to| pip(python(), words, to, None))
-}
-
 /// Both, as far as they are there.
 pub fn all() -> impl Iterator<Item = &'static Python> {
     modern().into_iter().chain(old())
@@ -114,39 +103,6 @@ fn version(program: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A folder with these packages, made once and kept: by one process at a time, whole or not at all.
-fn folder(
-    name: &str,
-    packages: &[&str],
-    make: impl FnOnce(&Path) -> Result<(), String>,
-) -> Result<PathBuf, String> {
-    let mut hasher = DefaultHasher::new();
-    packages.hash(&mut hasher);
-    let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pythons");
-    let at = base.join(format!("{name}-{:08x}", hasher.finish() >> 32));
-    let told = |error: std::io::Error| format!("{}: {error}", at.display());
-    std::fs::create_dir_all(&base).map_err(told)?;
-    let lock = File::create(at.with_added_extension("lock")).map_err(told)?;
-    lock.lock().map_err(told)?;
-    if !at.exists() {
-        let half = at.with_added_extension("half");
-        let _ = std::fs::remove_dir_all(&half);
-        std::fs::create_dir_all(&half).map_err(told)?;
-        make(&half)?;
-        std::fs::rename(&half, &at).map_err(told)?;
-    }
-    Ok(at)
-}
-
-fn pip(program: &str, packages: &[&str], to: &Path, tools: Option<&Path>) -> Result<(), String> {
-    let mut command = Command::new(program);
-    command.args(["-m", "pip", "install", "--quiet", "--target"]).arg(to).args(packages);
-    if let Some(tools) = tools {
-        command.env("PYTHONPATH", tools);
-    }
-    bounded(command, to)
-}
-
 /// Python 3's pip fetches the last pip for Python 2, which runs out of its own archive to unpack the rest.
 fn tools(program: &str, to: &Path) -> Result<(), String> {
     let wheels = to.join("wheels");
@@ -159,31 +115,4 @@ fn tools(program: &str, to: &Path) -> Result<(), String> {
     let mut unpack = Command::new(program);
     unpack.arg(wheel.path().join("pip")).args(["install", "--quiet", "--target"]).arg(to).args(TOOLS_2);
     bounded(unpack, to)
-}
-
-/// Runs it to its end, or to the end of its time.
-fn bounded(mut command: Command, to: &Path) -> Result<(), String> {
-    let log = to.with_added_extension("log");
-    let file = File::create(&log).map_err(|error| error.to_string())?;
-    command.env("PIP_DISABLE_PIP_VERSION_CHECK", "1").stdin(Stdio::null());
-    command.stdout(file.try_clone().map_err(|error| error.to_string())?).stderr(file);
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
-    let end = Instant::now() + LIMIT;
-    loop {
-        match child.try_wait().map_err(|error| error.to_string())? {
-            Some(status) if status.success() => return Ok(()),
-            Some(_) => return Err(std::fs::read_to_string(&log).unwrap_or_default()),
-            None if Instant::now() > end => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("pip took more than {LIMIT:?}"));
-            }
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
-
-/// Says it whether or not the test runner shows what tests print.
-pub fn shout(text: &str) {
-    let _ = writeln!(std::io::stderr(), "\n=== {text}\n");
 }

@@ -4,9 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::harness::fleet::python;
-use crate::harness::prometheus::missing;
-use crate::harness::pythons::packages;
+use crate::packages::{missing, packages, python};
 
 /// One for each version of Grafana.
 const MODELS: [(&str, &str); 2] = [

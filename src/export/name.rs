@@ -1,0 +1,82 @@
+//! What the objects are called: a DNS label, since a Service wants one.
+
+use std::path::Path;
+
+/// The longest name; what Kubernetes and we append must fit into 63.
+pub(super) const MOST: usize = 50;
+/// For an app whose service and directory give nothing.
+const FALLBACK: &str = "app";
+
+/// The service of app.yaml, or the directory where that is the default service.
+pub(super) fn of(service: &str, app_dir: &Path) -> String {
+    let directory = app_dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    let given = if service == "default" { directory } else { Some(service.to_owned()) };
+    label(&given.unwrap_or_default()).unwrap_or_else(|| FALLBACK.to_owned())
+}
+
+/// Whether Kubernetes takes it as it is.
+pub(super) fn is_good(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let known = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    name.len() <= MOST
+        && bytes.iter().all(known)
+        && bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.last() != Some(&b'-')
+}
+
+/// The text in small letters, digits and dashes, a letter first; none when nothing is left of it.
+fn label(text: &str) -> Option<String> {
+    let mut label = String::new();
+    for letter in text.chars() {
+        let letter = letter.to_ascii_lowercase();
+        if letter.is_ascii_lowercase() || (letter.is_ascii_digit() && !label.is_empty()) {
+            label.push(letter);
+        } else if !letter.is_ascii_digit() && !label.is_empty() && !label.ends_with('-') {
+            label.push('-');
+        }
+    }
+    label.truncate(MOST);
+    let label = label.trim_end_matches('-');
+    (!label.is_empty()).then(|| label.to_owned())
+}
+
+/// A value of a label, or none where Kubernetes would not take it.
+pub(super) fn value(text: &str) -> Option<&str> {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let inside = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
+    (text.len() <= 63 && inside && edge(bytes.first()) && edge(bytes.last())).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_service_or_the_directory_as_a_dns_label() {
+        let named = |service: &str, folder: &str| of(service, Path::new(folder));
+        assert_eq!(named("shop", "/srv/app"), "shop");
+        assert_eq!(named("default", "/srv/My_Old  App.v2"), "my-old-app-v2");
+        assert_eq!(named("default", "/"), "app");
+        assert_eq!(named("default", "/srv/2048"), "app");
+        assert_eq!(named("default", "/srv/2nd-try"), "nd-try");
+        assert_eq!(named("default", "/srv/été"), "t");
+        assert_eq!(named(&"a-".repeat(40), "/"), format!("{}a", "a-".repeat(24)));
+    }
+
+    #[test]
+    fn names_that_kubernetes_refuses_are_not_good() {
+        assert!(is_good("shop-2"));
+        for bad in ["", "Shop", "2shop", "shop-", "-shop", "sh_op", "é", &"a".repeat(51)] {
+            assert!(!is_good(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_label_has_a_value_only_if_kubernetes_takes_it() {
+        assert_eq!(value("v1.2_3-rc"), Some("v1.2_3-rc"));
+        for bad in ["", "-a", "a-", "a b", "ü", &"a".repeat(64)] {
+            assert_eq!(value(bad), None, "{bad}");
+        }
+    }
+}
