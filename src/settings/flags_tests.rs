@@ -75,8 +75,8 @@ fn a_value_that_is_wrong_is_not_a_usage_error() {
 fn every_command_of_the_contract_is_there() {
     let command = whole_command();
     let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    assert_eq!(names.len(), 6);
-    for name in ["run", "check", "explain", "routes", "healthcheck", "completions"] {
+    assert_eq!(names.len(), 8);
+    for name in ["run", "check", "explain", "routes", "healthcheck", "export", "install", "completions"] {
         assert!(names.contains(&name), "{name}");
     }
     whole_command().debug_assert();

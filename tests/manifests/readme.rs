@@ -117,3 +117,35 @@ fn every_path_linked_or_applied_exists() {
     }
     assert!(seen >= 20, "{seen}");
 }
+
+/// All Rust source beneath a folder, one text.
+fn sources(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    let texts = entries.map(|entry| match entry.path() {
+        folder if folder.is_dir() => sources(&folder),
+        file if file.extension().is_some_and(|kind| kind == "rs") => {
+            std::fs::read_to_string(file).expect("text")
+        }
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+#[test]
+fn every_test_that_a_promise_names_exists() {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("| promise | test | measured |").expect("the table");
+    let table = table.split("\n## ").next().unwrap_or_default();
+    let code = ["tests", "src", "fuzz/fuzz_targets"].map(|folder| sources(&path(folder))).concat();
+    let named = Regex::new(r"`(?:e2e |properties )?((?:\w+::)+)(\w+|\*)`").expect("a pattern");
+    let mut checked = 0;
+    for found in named.captures_iter(table) {
+        let (modules, name) = (&found[1], &found[2]);
+        let module = modules.trim_end_matches("::").rsplit("::").next().unwrap_or_default();
+        let known = code.contains(&format!("fn {name}(")) || code.contains(&format!("mod {name};"));
+        let whole = name == "*" && code.contains(&format!("mod {module}"));
+        assert!(known || whole, "{}", &found[0]);
+        checked += 1;
+    }
+    assert!(checked > 40, "{checked}");
+}
