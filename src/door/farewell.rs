@@ -123,6 +123,7 @@ impl Door {
                 Some((path, query)) => (path, Some(query)),
                 None => (target.as_str(), None),
             };
+            let peer = peer.map(|ip| ip.to_string());
             self.log.request(&Record {
                 method: &method,
                 path,

@@ -67,7 +67,7 @@ pub(super) async fn wait(
 /// to come it could only by reading that body, so there the kernel is asked now and then.
 async fn gone(session: &mut Session) -> Box<Error> {
     let downstream = session.as_downstream_mut();
-    if downstream.is_http2() || downstream.is_body_empty() {
+    if downstream.is_http2() || downstream.is_body_done() {
         let end = downstream.read_body_or_idle(true).await;
         return end.err().unwrap_or_else(|| {
             Error::explain(ErrorType::ConnectionClosed, "more than one request was sent at once")

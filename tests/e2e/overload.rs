@@ -77,17 +77,22 @@ fn a_client_that_leaves_with_its_body_unsent_gives_its_turn_back() {
     let proxy = fleet(1).args(["--concurrency", "1", "--queue-depth", "3"]).start();
     let held = proxy.send("GET", "/hold/gate", b"");
     proxy.wait_in_flight(1);
-    // With all of its body sent, with a part of it, with none.
-    let leavers: Vec<_> = [(3, &b"abc"[..]), (70_000, b"abc"), (3, b"")]
-        .into_iter()
-        .zip(1..)
-        .map(|((length, body), place)| {
-            let mut leaver = proxy.connect();
-            leaver.request("POST", "/told/gate/gone", &[("Content-Length", &length.to_string())], body);
-            proxy.wait_queue(place);
-            leaver
-        })
-        .collect();
+    // With all of its body sent, with a good part of it, with chunks to come: less would not be let into the queue.
+    let (large, chunk) = (vec![b'x'; 70_000], b"3\r\nabc\r\n");
+    let leavers: Vec<_> = [
+        (("Content-Length", "3"), &b"abc"[..]),
+        (("Content-Length", "100000"), &large),
+        (("Transfer-Encoding", "chunked"), chunk),
+    ]
+    .into_iter()
+    .zip(1..)
+    .map(|((framing, body), place)| {
+        let mut leaver = proxy.connect();
+        leaver.request("POST", "/told/gate/gone", &[framing], body);
+        proxy.wait_queue(place);
+        leaver
+    })
+    .collect();
     assert_eq!(proxy.get("/").status, 503, "the queue is full");
 
     drop(leavers);

@@ -2,13 +2,14 @@
 //! bytes. What the first lets through, the second must read in the same way. Shared by the property tests and the fuzzer.
 
 use std::io::Cursor;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use compat_proxy::headers::line::Line;
 use compat_proxy::headers::send::{Facts, Policy};
 use compat_proxy::headers::strict::{self, Asked};
 use compat_proxy::headers::trace::Ids;
-use compat_proxy::headers::trust::{Client, IpText};
+use compat_proxy::headers::trust;
 use http::HeaderMap;
 use percent_encoding::percent_decode;
 use pingora::http::RequestHeader;
@@ -92,8 +93,8 @@ fn policy() -> Policy {
 }
 
 fn facts<'a>(host: &'a str, ids: &'a Ids) -> Facts<'a> {
-    let ip = IpText::from("127.0.0.1").ok();
-    let client = Client { ip, peer: ip, https: false, trusted: false };
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let client = trust::client(Some(peer), &HeaderMap::new(), &[]);
     Facts { client, host, ids, script: None, handler: None }
 }
 

@@ -4,9 +4,10 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crate::e2e::harness::client::Connection;
-use crate::e2e::harness::crowd::{Crowd, Manner};
+use crate::e2e::harness::crowd::{Crowd, Manner, memory};
 use crate::e2e::harness::load::{Ask, Load, Report};
-use crate::e2e::harness::{Proxy, h2c};
+use crate::e2e::harness::origin::Origin;
+use crate::e2e::harness::{App, Proxy, h2c};
 use crate::tally::Tally;
 
 /// What may come instead of 200 while workers die and hang: a GET may only run out of time with a worker that hangs; a
@@ -18,7 +19,7 @@ pub fn start<'s>(scope: &'s Scope<'s, '_>, proxy: &'s Proxy, tally: &'s Tally) {
     scope.spawn(|| files(proxy, tally));
     scope.spawn(|| http_2(proxy, tally));
     scope.spawn(|| websockets(proxy, tally));
-    scope.spawn(|| streams(proxy, tally));
+    scope.spawn(|| streams(tally));
     scope.spawn(|| refusals(proxy, tally));
     scope.spawn(|| crowds(proxy, tally));
 }
@@ -121,39 +122,49 @@ fn websockets(proxy: &Proxy, tally: &Tally) {
     }
 }
 
-/// A gibibyte down and up, over and over.
-fn streams(proxy: &Proxy, tally: &Tally) {
-    let size: u64 = 1 << 30;
+/// A gibibyte down and a gibibyte up, over and over, through a proxy of their own whose memory must stay flat.
+fn streams(tally: &Tally) {
+    const SIZE: u64 = 1 << 30;
+    let origin = Origin::start();
+    let proxy = App::new()
+        .handlers("- url: /.*\n  script: main.app\n")
+        .upstream(&origin)
+        .args(["--max-request-body", "2GiB"])
+        .start();
     let piece = vec![b'x'; 1 << 20];
-    while tally.left() > Duration::from_secs(30) {
+    let _ = proxy.get("/big/1000000");
+    let before = memory(proxy.pid(), "Rss");
+    let mut most = before;
+    while tally.left() > Duration::from_secs(20) {
         let mut connection = proxy.connect();
-        connection.request("GET", &format!("/chunks/y/{size}"), &[], b"");
+        connection.request("GET", &format!("/chunks/{SIZE}"), &[], b"");
         let mut taken = 0;
         if connection.head().is_ok_and(|head| head.status == 200) {
             while let Ok(Some(chunk)) = connection.chunk() {
                 taken += chunk.len() as u64;
-                if chunk.iter().any(|byte| *byte != b'y') {
-                    tally.broke("a stream brought another's bytes".to_owned());
-                }
-                if tally.is_over() {
-                    break;
-                }
             }
         }
-        tally.add("MiB streamed down", taken >> 20);
-        tally.count(if taken == size { "streams whole" } else { "streams cut (worker died, or the end)" });
+        most = most.max(memory(proxy.pid(), "Rss"));
         let mut connection = proxy.connect();
-        let upload = 256_u64 << 20;
-        connection.request("POST", "/never/read", &[("Content-Length", &upload.to_string())], b"");
-        let mut sent = 0;
-        while sent < upload && !tally.is_over() && connection.try_send(&piece).is_ok() {
-            sent += piece.len() as u64;
+        connection.request("POST", "/size", &[("Content-Length", &SIZE.to_string())], b"");
+        for _ in 0..SIZE / piece.len() as u64 {
+            if connection.try_send(&piece).is_err() {
+                break;
+            }
         }
-        tally.add("MiB streamed up", sent >> 20);
-        if let Ok(answer) = connection.response_to("POST") {
-            tally.count(&format!("upload {}", answer.status));
+        most = most.max(memory(proxy.pid(), "Rss"));
+        let up = connection.response_to("POST").map(|answer| answer.text()).unwrap_or_default();
+        tally.add("MiB streamed down", taken >> 20);
+        if (taken, up.as_str()) != (SIZE, SIZE.to_string().as_str()) {
+            tally.broke(format!("of a gibibyte {taken} bytes came down and {up:?} went up"));
+            return;
         }
-        tally.rest(Duration::from_secs(5));
+        tally.add("MiB streamed up", SIZE >> 20);
+    }
+    let grown = (most - before) >> 10;
+    println!("memory grew by {grown} KiB while gibibytes streamed");
+    if grown > 16 << 10 {
+        tally.broke(format!("memory grew by {grown} KiB while gibibytes streamed"));
     }
 }
 
