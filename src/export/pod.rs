@@ -22,8 +22,10 @@ const STARTUP_PERIOD: u32 = 2;
 const QUIET: Duration = Duration::from_secs(5);
 /// Beyond all that stopping may take by the settings.
 const RESERVE: Duration = Duration::from_secs(15);
+/// Proxy threads that nobody asked for.
+const MOST_THREADS: usize = 4;
 /// Settings with a value of the manifests' own.
-const FIXED: [&str; 4] = ["listen", "admin", "workers", "drain-quiet"];
+const FIXED: [&str; 5] = ["listen", "admin", "workers", "threads", "drain-quiet"];
 
 /// The pod template of the Deployment.
 pub(super) fn template(named: &Named<'_>) -> Value {
@@ -128,8 +130,9 @@ fn arguments(named: &Named<'_>) -> Vec<String> {
         "--admin=0.0.0.0:9911".to_owned(),
         format!("--drain-quiet={quiet}"),
     ];
-    // `auto` would count the cores of the node.
+    // `auto` of either would count the cores of the node. A proxy thread for each worker is more than enough.
     arguments.extend(named.size.workers.map(|workers| format!("--workers={workers}")));
+    arguments.push(format!("--threads={}", threads(named)));
     let typed = request.options.typed().filter(|(name, _)| !FIXED.contains(name));
     let mut health = request.settings.health_path.value.is_some();
     for (name, values) in typed {
@@ -142,6 +145,14 @@ fn arguments(named: &Named<'_>) -> Vec<String> {
     }
     arguments.push(APP_DIR.to_owned());
     arguments
+}
+
+fn threads(named: &Named<'_>) -> usize {
+    let Setting { value, origin } = &named.request.settings.threads;
+    if *origin != Origin::Default && !value.auto {
+        return value.number;
+    }
+    named.size.workers.and_then(|workers| usize::try_from(workers).ok()).unwrap_or(1).clamp(1, MOST_THREADS)
 }
 
 /// The quiet period that somebody chose, else what a cluster needs.

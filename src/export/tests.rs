@@ -146,6 +146,7 @@ fn options_of_run_become_the_containers_and_the_addresses_stay_ours() {
             "--admin=0.0.0.0:9911",
             "--drain-quiet=5s",
             "--workers=1",
+            "--threads=1",
             "--grace-period=90s",
             "--start-timeout=3m",
             "--trusted-proxy=10.0.0.0/8",
