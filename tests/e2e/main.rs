@@ -16,6 +16,7 @@ mod cli;
 mod drain;
 mod files;
 mod frameworks;
+mod gunicorn;
 mod headers;
 mod launcher;
 mod observe;

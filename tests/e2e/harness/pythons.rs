@@ -17,6 +17,8 @@ use super::fleet::python;
 const LIMIT: Duration = Duration::from_secs(150);
 const FRAMEWORKS_3: &[&str] = &["Flask", "Django"];
 const GUNICORN_3: &[&str] = &["gunicorn"];
+/// For years the current one.
+const GUNICORN_BETWEEN: &[&str] = &["gunicorn==23.0.0"];
 const FRAMEWORKS_2: &[&str] = &["webapp2==2.5.2", "WebOb<1.9", "Flask==1.1.4", "Django==1.11.29"];
 const GUNICORN_2: &[&str] = &["gunicorn==19.10.0", "futures==3.4.0"];
 /// The last that install anything into Python 2.7, which may have neither.
@@ -79,9 +81,18 @@ pub fn old() -> Option<&'static Python> {
     .as_ref()
 }
 
-/// A folder with these packages for the Python 3 of the machine
+/// A folder with these packages for the Python 3 of the machine.
 pub fn packages(name: &str, words: &[&str]) -> Result<PathBuf, String> {
     folder(name, words, |to| pip(python(), words, to, None))
+}
+
+/// Folders with a gunicorn in each, of then, between and now, for whichever Python can import it.
+pub fn gunicorns() -> Vec<PathBuf> {
+    let between = packages("gunicorn-between", GUNICORN_BETWEEN);
+    if let Err(error) = &between {
+        shout(&format!("NO GUNICORN 23, nothing is shown for it: {error}"));
+    }
+    all().map(|python| python.gunicorn.clone()).chain(between).collect()
 }
 
 /// Both, as far as they are there.
