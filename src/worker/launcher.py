@@ -1,8 +1,6 @@
-"""compat-proxy's launcher: loads the applications app.yaml names and serves them to the proxy.
-    PYTHON launcher.py TABLE.json SOCKET
-One file, standard library only, Python 2.7 and 3.6 or newer. It matches no URL and reads no app.yaml: the proxy has
-decided and names the script in a header of its own. j.1 to j.9 are rules of the specification.
-"""
+"""compat-proxy's launcher, `PYTHON launcher.py TABLE.json SOCKET`: loads the applications app.yaml names and serves
+them to the proxy, which names one in a header of each request. One file, standard library only, Python 2.7 and 3.6 or
+newer. j.1 to j.9 are rules of the specification."""
 import contextlib, errno, glob, io, json, logging, os, re, select, signal, site, socket, sys, tempfile, threading, time
 from importlib import import_module
 from wsgiref.util import FileWrapper, is_hop_by_hop
@@ -71,7 +69,7 @@ def guarded(what, call, *args):
     try:
         return call(*args)
     except BaseException as error:
-        if getattr(error, "errno", None) not in (errno.EPIPE, errno.ECONNRESET, errno.EINTR, errno.EAGAIN):
+        if getattr(error, "errno", None) not in (errno.EPIPE, errno.ECONNRESET, errno.EINTR):  # who has gone, a signal
             LOG.exception("launcher: %s: %s: %s", what, type(error).__name__, error)
 
 class Scripts(object):
@@ -250,8 +248,7 @@ class Connection(object):
                 environ[key] = value
         if environ.pop("HTTP_EXPECT", "").lower() == "100-continue":
             self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        chunked = environ.pop("HTTP_TRANSFER_ENCODING", "") == "chunked"
-        environ["wsgi.input"] = self.body(int(environ.get("CONTENT_LENGTH") or 0), chunked)
+        environ["wsgi.input"] = self.body(int(environ.get("CONTENT_LENGTH") or 0), "HTTP_TRANSFER_ENCODING" in environ)
         environ["gunicorn.socket"] = self.sock  # websocket libraries ask for it
         return environ
     def body(self, length, chunked):
@@ -314,9 +311,12 @@ class Server(object):
         while self.alive and self.ppid == os.getppid() and time.time() < self.leave:
             self.notify()
             if self.nr >= self.max_requests:  # the proxy drops what it keeps; until then it may send something there
-                self.leave = min(self.leave, time.time() + (2 if self.connections else 0))
-            if guarded("cannot wait for connections", doors.poll, 0.2, 1):
-                guarded("cannot accept a connection", self.accept) or time.sleep(0.1)
+                self.leave = min(self.leave, time.time() + (3 if self.connections else 0))
+            try:
+                doors.poll(0.2, 1) and self.accept()
+            except EnvironmentError as error:  # a signal on Python 2, another worker was faster, no descriptor
+                error.errno == errno.EINTR or LOG.warning("launcher: cannot accept a connection: %s", error)
+                time.sleep(0.1)
         self.sockets[0].close()
         end = time.time() + self.cfg.graceful_timeout
         while (self.busy or self.connections and self.alive) and time.time() < end:  # told to end: idle ones may wait
@@ -326,7 +326,7 @@ class Server(object):
         sock = self.sockets[0].accept()[0]
         sock.settimeout(None)
         self.connections[sock.fileno()] = Connection(self, sock)
-        return self.epoll.register(sock.fileno(), ONCE) or True
+        self.epoll.register(sock.fileno(), ONCE)
     def work(self):
         while True:
             for fd, _ in guarded("cannot wait for requests", self.epoll.poll, -1, 1) or ():

@@ -116,6 +116,8 @@ def app(environ, start_response):
     if path == "/closed":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return Closing()
+    if path == "/socket":
+        return answer(start_response, environ["gunicorn.socket"].fileno() > 2)
     if path == "/pid":
         return answer(start_response, os.getpid())
     if path == "/sleep":
@@ -328,12 +330,13 @@ class Worker(object):
         """Status, headers (names in lower case) and body of one request."""
         used = connection or self.connection()
         given = dict({"X-Compat-Script": script, "X-Compat-Handler": "0"} if script else {}, **dict(headers))
-        used.request(method, path, body=body, headers=given)
-        response = used.getresponse()
-        result = response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        if connection is None:
-            used.close()
-        return result
+        try:
+            used.request(method, path, body=body, headers=given)
+            with used.getresponse() as response:
+                return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        finally:
+            if connection is None:
+                used.close()
 
     def json(self, *args, **options):
         return json.loads(self.ask(*args, **options)[2].decode("utf-8"))
@@ -808,6 +811,7 @@ class Ours(object):
         self.assertIs(seen["wsgi.input_terminated"], True)
         self.assertNotIn("CONTENT_LENGTH", seen)
         self.assertEqual(self.worker.ask("/wrapped")[2], b"from a file")
+        self.assertIs(self.worker.json("/socket"), True)
 
 
 class BuiltIn(object):
@@ -907,9 +911,17 @@ class Gunicorn(object):
     def test_worker_hooks_are_called_at_the_end(self):
         worker, _ = self.witnessed("def worker_exit(server, worker):\n    open('../left', 'w').close()\n"
                                    "def worker_int(worker):\n    open('../interrupted', 'w').close()\n")
-        os.kill(worker.json("/pid"), signal.SIGQUIT)
+        held = threading.Thread(target=lambda: self.assertRaises((OSError, http.client.HTTPException), worker.ask, "/wait?quit"))
+        pid = worker.json("/pid")
+        held.start()
+        until(lambda: worker.json("/waiting") == 1, "a request is running")
+        began = time.time()
+        os.kill(pid, signal.SIGQUIT)  # at once, unlike SIGTERM
         for name in ("left", "interrupted"):
             until(lambda: os.path.exists(os.path.join(worker.directory, name)), name)
+        held.join()
+        self.assertLess(time.time() - began, 15)
+        self.assertNotIn("cannot wait", worker.log())
 
     def test_an_app_is_loaded_in_the_worker_even_if_gunicorn_conf_py_preloads(self):
         source = "import os\nfrom real import answer\nLOADED = os.getpid()\ndef app(environ, start_response):\n" \
