@@ -76,7 +76,7 @@ pub(super) fn prepare(
     let notes = remark(app, &interpreter).into_iter().collect();
     let launcher = private.join("launcher.py");
     std::fs::write(&launcher, SOURCE)?;
-    let content = serde_json::to_vec_pretty(&table(settings, app, app_dir)).map_err(io::Error::from)?;
+    let content = serde_json::to_vec_pretty(&table(settings, app)).map_err(io::Error::from)?;
     // Named by content: a plan that did not come into force changes nothing for the workers that run.
     let name: String = blake3::hash(&content).to_hex().chars().take(16).collect();
     let table = private.join(format!("launcher-{name}.json"));
@@ -105,24 +105,17 @@ pub(super) fn default(app: &App) -> Option<&'static str> {
     (app.era == Era::Modern).then_some(DEFAULT)
 }
 
-fn table(settings: &Settings, app: &App, app_dir: &Path) -> serde_json::Value {
-    let scripts = app.handlers.iter().enumerate().filter_map(|(index, handler)| match &handler.target {
-        Target::Script { script } => {
-            Some(json!({ "index": index, "url": handler.url.as_str(), "script": script.as_str() }))
-        }
+/// What the launcher cannot see for itself: it runs in the app's folder, with the app's variables.
+fn table(settings: &Settings, app: &App) -> serde_json::Value {
+    let scripts = app.handlers.iter().filter_map(|handler| match &handler.target {
+        Target::Script { script } => Some(script.as_str()),
         _ => None,
     });
     json!({
-        "app_dir": app_dir,
         "runtime": app.runtime,
-        "handlers": scripts.collect::<Vec<_>>(),
+        "scripts": scripts.chain(default(app)).collect::<Vec<_>>(),
         "default": default(app),
         "threads": settings.concurrency.value,
-        "server": "auto",
-        "env": app.env_variables,
-        "vm": app.vm,
-        "warmup": app.warmup,
-        "entrypoint": app.entrypoint,
     })
 }
 
@@ -231,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_every_script_with_the_index_the_proxy_will_send() {
+    fn the_table_names_every_script_to_load_and_the_threads() {
         let settings = Settings::defaults(1);
-        let app =
-            app("runtime: python27\nhandlers:\n- url: /s\n  static_dir: s\n- url: /.*\n  script: main.app\n");
-        let table = table(&settings, &app, Path::new("/srv/app"));
-        assert_eq!(table["handlers"], json!([{ "index": 1, "url": "/.*", "script": "main.app" }]));
-        assert_eq!(table["default"], json!(null));
-        assert_eq!(table["threads"], 25);
+        let handlers = "handlers:\n- url: /s\n  static_dir: s\n- url: /.*\n  script: main.app\n";
+        let classic = table(&settings, &app(&format!("runtime: python27\n{handlers}")));
+        assert_eq!((&classic["scripts"], &classic["default"]), (&json!(["main.app"]), &json!(null)));
+        assert_eq!(classic["threads"], 25);
+        let modern = table(&settings, &app("runtime: python311\n"));
+        assert_eq!((&modern["scripts"], &modern["default"]), (&json!(["main:app"]), &json!("main:app")));
     }
 }

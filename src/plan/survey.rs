@@ -21,10 +21,8 @@ print('%d.%d.%d' % sys.version_info[:3])
 sys.path[:] = [folder for folder in sys.path if folder]
 try:
     import gunicorn
-    if sys.version_info[0] == 2:
-        import concurrent.futures
     print('gunicorn ' + gunicorn.__version__)
-except (ImportError, RuntimeError):
+except ImportError:
     print('')
 for name in sys.argv[1:]:
     try:

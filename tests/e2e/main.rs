@@ -22,6 +22,7 @@ mod drain;
 mod files;
 mod forgery;
 mod frameworks;
+mod gunicorn;
 mod headers;
 mod hung;
 mod launcher;

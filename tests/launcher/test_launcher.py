@@ -1,9 +1,11 @@
-"""The launcher under every Python found, with its own server and, where it is installed, with gunicorn.
+"""The launcher under every Python found, without gunicorn and, where it is installed, with it.
 
-    python3 tests/launcher/test_launcher.py
+    python3 tests/launcher/test_launcher.py [-k PART_OF_A_NAME]
 
 Interpreters: `python2.7`, `python3` and `python3.6` to `python3.14` on PATH, and those named in LAUNCHER_PYTHONS
-(paths with `:` between them). Each gets a class of tests of its own, named after it.
+(paths with `:` between them). Gunicorns: the one that an interpreter has, and those in the folders LAUNCHER_GUNICORNS
+names, where the interpreter can import them. Each gets classes of tests of its own, named after it: `Builtin_on_…` without
+gunicorn, `Gunicorn_on_…` where gunicorn's worker is the launcher's own, `Gthread_on_…` where the app asks for gunicorn's.
 """
 import http.client
 import json
@@ -22,7 +24,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 LAUNCHER = os.path.join(ROOT, "src", "worker", "launcher.py")
 DEMO = os.path.join(ROOT, "tests", "fixtures", "apps", "demo")
 PATIENCE = 20  # seconds until something that should happen counts as not happening
-ABOUT = ("import sys\ntry:\n    import gunicorn\n    found = gunicorn.__version__\nexcept ImportError:\n    found = ''\n"
+ABOUT = ("import sys\ntry:\n    import gunicorn\n    from gunicorn.workers import gthread\n    found = gunicorn.__version__\n"
+         "except (ImportError, RuntimeError, SyntaxError):\n    found = ''\n"
          "print('%d.%d|%s' % (sys.version_info[0], sys.version_info[1], found))")
 
 APP = '''
@@ -61,6 +64,7 @@ def app(environ, start_response):
         thread.join()
         return answer(start_response, [os.environ.get("HTTP_X_WHO"), seen[0]])
     if path == "/wait":
+        WAITING.append(1)
         event(environ["QUERY_STRING"]).wait(20)
         return answer(start_response, True)
     if path == "/file":
@@ -112,7 +116,63 @@ def app(environ, start_response):
     if path == "/closed":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return Closing()
+    if path == "/socket":
+        return answer(start_response, environ["gunicorn.socket"].fileno() > 2)
+    if path == "/pid":
+        return answer(start_response, os.getpid())
+    if path == "/sleep":
+        time.sleep(float(environ["QUERY_STRING"]))
+        return answer(start_response, True)
+    if path == "/waiting":
+        return answer(start_response, len(WAITING))
+    if path == "/most":
+        return answer(start_response, most())
+    if path == "/large":
+        return plain(start_response, b"x" * 10000000)
+    if path == "/text":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return ["text"]
+    if path == "/wide":
+        start_response("200 OK", [("X-Wide", "\\u20ac")])
+        return [b""]
+    if path == "/silent":
+        return [b"never started"]
+    if path == "/leaves":
+        raise KeyboardInterrupt("through the back door")
+    if path == "/wrapped":
+        with open("wrapped", "wb") as file:
+            file.write(b"from a file")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return environ["wsgi.file_wrapper"](open("wrapped", "rb"), 4)
+    if path == "/body":
+        return answer(start_response, consume(environ["wsgi.input"], environ["QUERY_STRING"]))
     return answer(start_response, path)
+
+def consume(body, way):  # the length of it all, the last line, whether it is in a file
+    if way == "read":
+        lines = body.read().splitlines(True)
+    elif way == "readline":
+        lines = list(iter(body.readline, b""))
+    elif way == "readlines":
+        lines = body.readlines()
+    elif way == "iterate":
+        lines = list(body)
+    else:
+        pieces = list(iter(lambda: body.read(1000), b""))
+        assert max(map(len, pieces)) <= 1000 and body.readline(5) == b""
+        lines = b"".join(pieces).splitlines(True)
+    return [sum(map(len, lines)), lines[-1].decode("ascii"), bool(getattr(body, "_rolled", False))]
+
+WAITING, LOCK, NOW = [], threading.Lock(), [0, 0]
+
+def most():  # how many were here at the same time, at most
+    with LOCK:
+        NOW[0] += 1
+        NOW[1] = max(NOW)
+    time.sleep(0.05)
+    with LOCK:
+        NOW[0] -= 1
+    return NOW[1]
 
 class Closing(object):
     def __iter__(self):
@@ -200,58 +260,61 @@ class UnixConnection(http.client.HTTPConnection):
         self.path = path
 
     def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self.path)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(self.path)
+        except OSError:
+            sock.close()
+            raise
+        self.sock = sock
 
 
 class Worker(object):
-    """One launcher process and ways to talk to it."""
+    """One launcher process, started as the proxy starts it, and ways to talk to it."""
 
-    def __init__(self, python, server, files=None, app_dir=None, unix=False, environment=(), **table):
+    def __init__(self, python, server, files=None, app_dir=None, gunicorn=None, environment=(), **table):
         self.directory, self.told = tempfile.mkdtemp(prefix="launcher-"), False
-        self.app_dir = app_dir or os.path.join(self.directory, "app")
-        for name, source in (files or {}).items():
+        self.app_dir = os.path.join(self.directory, "app")
+        shutil.copytree(app_dir, self.app_dir) if app_dir else os.mkdir(self.app_dir)
+        files = dict({"gunicorn.conf.py": "worker_class = 'gthread'\n"} if server == "gthread" else {}, **(files or {}))
+        for name, source in files.items():
             path = os.path.join(self.app_dir, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w") as file:
                 file.write(source)
-        scripts = table.pop("scripts", ["main.app"])
-        self.table = dict({
-            "app_dir": self.app_dir, "runtime": "python27", "default": None, "threads": 25, "server": server,
-            "handlers": [{"index": index, "url": "/.*", "script": script} for index, script in enumerate(scripts)],
-            "env": {}, "vm": False, "warmup": False, "entrypoint": None}, **table)
+        self.table = dict({"runtime": "python27", "default": None, "threads": 25, "scripts": ["main.app"]}, **table)
         with open(os.path.join(self.directory, "table.json"), "w") as file:
             json.dump(self.table, file)
         self.log_path = os.path.join(self.directory, "stderr")
-        self.socket_path = os.path.join(self.directory, "socket") if unix is True else unix
-        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", **dict(environment))
-        if unix:
-            env["COMPAT_PROXY_SOCKET"] = self.socket_path
-        else:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.port = free.getsockname()[1]
-            env["PORT"] = str(self.port)
+        self.socket_path = os.path.join(self.directory, "socket")
+        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", APPENGINE_RUNTIME="python27", **dict(environment))
+        if server == "builtin":
+            with open(os.path.join(self.directory, "gunicorn.py"), "w") as file:
+                file.write("raise ImportError('there is no gunicorn')\n")
+            gunicorn = self.directory
+        if gunicorn:
+            env["PYTHONPATH"] = gunicorn
         with open(self.log_path, "w") as log:
-            self.process = subprocess.Popen(
-                [python, LAUNCHER, os.path.join(self.directory, "table.json")], stderr=log, stdout=log, env=env)
+            self.process = subprocess.Popen([python, LAUNCHER, os.path.join(self.directory, "table.json"), self.socket_path],
+                                            stderr=log, stdout=log, env=env, cwd=self.app_dir)
+
+    def connect(self):
+        connection = self.connection()
+        connection.connect()
+        return connection.sock
 
     def connection(self):
-        return UnixConnection(self.socket_path) if self.socket_path else http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=PATIENCE)
+        return UnixConnection(self.socket_path)
 
     def accepts(self):
-        connection = self.connection()
         try:
-            connection.connect()
+            self.connect().close()
             return True
         except OSError:
             if self.process.poll() is not None:
                 raise AssertionError("the launcher ended: %s" % self.log())
             return False
-        finally:
-            connection.close()
 
     def accepts_still(self):
         try:
@@ -267,26 +330,22 @@ class Worker(object):
         """Status, headers (names in lower case) and body of one request."""
         used = connection or self.connection()
         given = dict({"X-Compat-Script": script, "X-Compat-Handler": "0"} if script else {}, **dict(headers))
-        used.request(method, path, body=body, headers=given)
-        response = used.getresponse()
-        result = response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        if connection is None:
-            used.close()
-        return result
+        try:
+            used.request(method, path, body=body, headers=given)
+            with used.getresponse() as response:
+                return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        finally:
+            if connection is None:
+                used.close()
 
     def json(self, *args, **options):
         return json.loads(self.ask(*args, **options)[2].decode("utf-8"))
 
     def raw(self, data):
         """The bytes that answer these bytes, until the launcher closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as sock:
+        with self.connect() as sock:
             sock.sendall(data)
-            answer = b""
-            while True:
-                more = sock.recv(65536)
-                if not more:
-                    return answer
-                answer += more
+            return b"".join(iter(lambda: sock.recv(65536), b""))
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as file:
@@ -317,15 +376,15 @@ class Worker(object):
             shutil.rmtree(self.directory)
 
 
-class Either(object):
-    """What must hold under both servers; a subclass for each Python and server is made at the end."""
-    python = server = version = None
+class Every(object):
+    """What must hold under every server; a subclass for each Python and server is made at the end."""
+    python = server = version = gunicorn = None
 
     @classmethod
     def setUpClass(cls):
-        cls.worker = Worker(cls.python, cls.server, FILES, scripts=SCRIPTS, environment={
-            "APPLICATION_ID": "s~demo", "COMPAT_PROXY_WORKER": "3", "GOOGLE_CLOUD_PROJECT": "project"},
-            env={"FROM_YAML": "caf\u00e9", "USER_EMAIL": "yaml@example.com", "APPLICATION_ID": "yaml", "HTTP_X_WHO": "yaml"})
+        cls.worker = Worker(cls.python, cls.server, FILES, gunicorn=cls.gunicorn, scripts=SCRIPTS, environment={
+            "APPLICATION_ID": "s~demo", "COMPAT_PROXY_WORKER": "3", "GOOGLE_CLOUD_PROJECT": "project",
+            "FROM_YAML": "caf\u00e9", "USER_EMAIL": "yaml@example.com", "HTTP_X_WHO": "yaml"})
         cls.worker.ready()
 
     @classmethod
@@ -334,7 +393,7 @@ class Either(object):
         assert status == 0, "SIGTERM ended the launcher with %r" % status
 
     def start(self, *args, **options):
-        worker = Worker(self.python, self.server, *args, **options)
+        worker = Worker(self.python, self.server, *args, gunicorn=self.gunicorn, **options)
         self.addCleanup(worker.stop)
         return worker
 
@@ -375,21 +434,11 @@ class Either(object):
 
     def test_a_port_that_accepts_means_an_application_that_is_loaded(self):
         slow = "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.02)\nfrom real import app\n"
-        for unix in (False, True):
-            worker = self.start({"main.py": "open('began', 'w').close()\n" + slow, "real.py": APP}, unix=unix)
-            until(lambda: os.path.exists(os.path.join(worker.app_dir, "began")), "the import begins")
-            self.assertFalse(worker.accepts())
-            open(os.path.join(worker.app_dir, "go"), "w").close()
-            self.assertEqual(worker.ready().json("/x"), "/x")
-
-    def test_a_stale_socket_file_is_no_obstacle(self):
-        directory = tempfile.mkdtemp(prefix="launcher-")
-        self.addCleanup(shutil.rmtree, directory)
-        path = os.path.join(directory, "stale")
-        with socket.socket(socket.AF_UNIX) as old:
-            old.bind(path)
-        worker = self.start({"main.py": APP}, unix=path).ready()
-        self.assertEqual(worker.ask()[0], 200)
+        worker = self.start({"main.py": "open('began', 'w').close()\n" + slow, "real.py": APP})
+        until(lambda: os.path.exists(os.path.join(worker.app_dir, "began")), "the import begins")
+        self.assertFalse(worker.accepts())
+        open(os.path.join(worker.app_dir, "go"), "w").close()
+        self.assertEqual(worker.ready().json("/x"), "/x")
 
     # CGI scripts
 
@@ -437,7 +486,7 @@ class Either(object):
         self.assertEqual((seen["wsgi.multithread"], seen["wsgi.multiprocess"]), (True, True))
         seen = self.worker.json("/environ", headers={"X-AppEngine-User-Ip": "203.0.113.8", "X-Forwarded-Proto": "https"})
         self.assertEqual((seen["REMOTE_ADDR"], seen["wsgi.url_scheme"], seen["SERVER_PORT"]),
-                         ("203.0.113.8", "https", str(self.worker.port)))
+                         ("203.0.113.8", "https", "443"))
 
     def test_the_application_never_sees_the_proxy_s_own_headers(self):
         for path in ("/environ", "/os"):
@@ -553,7 +602,7 @@ class Either(object):
         connection.close()
 
     def test_expect_100_continue_is_answered_before_the_body_comes(self):
-        with socket.create_connection(("127.0.0.1", self.worker.port), timeout=PATIENCE) as sock:
+        with self.worker.connect() as sock:
             sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\nContent-Length: 4\r\n"
                          b"Expect: 100-continue\r\n\r\n")
             self.assertTrue(sock.recv(100).startswith(b"HTTP/1.1 100"))
@@ -593,7 +642,7 @@ class Either(object):
         self.assertEqual(wrong, [])
 
     def test_sigterm_lets_a_running_request_finish_and_exits_0(self):
-        worker = Worker(self.python, self.server, {"main.py": APP}).ready()
+        worker = Worker(self.python, self.server, {"main.py": APP}, gunicorn=self.gunicorn).ready()
         idle, answers = worker.connection(), []
         worker.ask(connection=idle)
         thread = threading.Thread(target=lambda: answers.append(worker.ask("/file")))
@@ -608,7 +657,7 @@ class Either(object):
         idle.close()
 
     def test_the_demo_runs_unchanged(self):
-        worker = self.start(app_dir=DEMO, unix=True, scripts=["admin.app", "guestbook.app", "main.app"],
+        worker = self.start(app_dir=DEMO, scripts=["admin.app", "guestbook.app", "main.app"],
                             environment={"COMPAT_PROXY_WORKER": "7"}).ready()
         page = worker.ask()[2].decode("utf-8")
         self.assertIn("<td>%s." % self.version, page)
@@ -624,15 +673,149 @@ class Either(object):
         self.assertEqual(len(worker.ask("/big?kilobytes=3")[2]), 3 * 1024)
 
 
-class BuiltIn(object):
-    """What only the launcher's own server can be held to."""
+class Ours(object):
+    """What the launcher's own reading and answering of requests can be held to."""
 
     def test_a_body_shorter_than_its_length_ends_the_connection(self):
         with self.assertRaises(http.client.IncompleteRead):
             self.worker.ask("/short")
 
     def test_a_body_longer_than_its_length_is_cut(self):
-        self.assertEqual(self.worker.ask("/long")[2], b"too")
+        connection = self.worker.connection()
+        for _ in range(2):
+            self.assertEqual(self.worker.ask("/long", connection=connection)[2], b"too")
+        connection.close()
+
+    def test_what_cannot_be_sent_is_500_and_logged(self):
+        for path, why in (("/inject", "a line break"), ("/text", "TypeError"), ("/wide", "UnicodeEncodeError")):
+            if self.version == "2.7" and path != "/inject":
+                continue  # text and bytes are one there
+            status, headers, _ = self.worker.ask(path)
+            self.assertEqual(status, 500, path)
+            self.assertNotIn("set-cookie", headers)
+            self.worker.logged(why)
+
+    def test_an_application_that_says_nothing_is_cut_off_and_logged(self):
+        with self.assertRaises((http.client.HTTPException, OSError)):
+            self.worker.ask("/silent")
+        self.worker.logged("a connection is cut")
+
+    def test_an_application_that_leaves_by_the_back_door_takes_no_thread_along(self):
+        for _ in range(30):  # more than there are threads
+            with self.assertRaises((http.client.HTTPException, OSError)):
+                self.worker.ask("/leaves")
+        self.assertEqual(self.worker.ask()[0], 200)
+
+    def test_an_upload_that_breaks_off_never_reaches_the_application(self):
+        with self.worker.connect() as sock:
+            sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\nContent-Length: 9\r\n\r\nhalf")
+            sock.shutdown(socket.SHUT_WR)
+            self.assertEqual(sock.recv(100), b"")
+
+    def test_a_header_with_an_underscore_does_not_pass_for_one_with_a_hyphen(self):
+        seen = self.worker.json("/environ", headers={"X_AppEngine_User_Email": "evil@example.com"})
+        self.assertNotIn("HTTP_X_APPENGINE_USER_EMAIL", seen)
+
+    def test_cookies_in_several_headers_are_one(self):
+        answer = self.worker.raw(b"GET /environ HTTP/1.1\r\nX-Compat-Script: main.app\r\nCookie: a=1\r\nCookie: b=2\r\n"
+                                 b"Connection: close\r\n\r\n")
+        self.assertEqual(json.loads(answer.partition(b"\r\n\r\n")[2])["HTTP_COOKIE"], "a=1; b=2")
+
+    def test_garbage_ends_the_connection_and_nothing_else(self):
+        for garbage in (b"\r\n\r\n", b"GET\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
+            self.assertEqual(self.worker.raw(garbage), b"")
+        self.assertEqual(self.worker.ask()[0], 200)
+
+    def test_pipelined_requests_are_answered_in_order(self):
+        one = b"GET /%d HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\n%s\r\n"
+        answer = self.worker.raw(one % (1, b"") + one % (2, b"") + one % (3, b"Connection: close\r\n"))
+        self.assertEqual([answer.count(b'"/%d"' % number) for number in (1, 2, 3)], [1, 1, 1])
+        self.assertLess(answer.index(b'"/1"'), answer.index(b'"/3"'))
+
+    def test_a_head_and_a_body_may_come_byte_by_byte(self):
+        with self.worker.connect() as sock:
+            for byte in b"POST /echo HTTP/1.1\r\nX-Compat-Script: main.app\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi":
+                sock.sendall(bytes([byte]))
+            self.assertTrue(b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"\r\n\r\nhi"))
+
+    def test_a_body_can_be_read_in_every_way_and_a_large_one_is_on_disk(self):
+        lines = [b"one\n", b"two\n", b"three"]
+        for filling, on_disk in ((b"", False), (b"x" * (2 << 20) + b"\n", True)):
+            body = filling + b"".join(lines)
+            for way in ("read", "readline", "readlines", "iterate", "some"):
+                seen = self.worker.json("/body?" + way, method="POST", body=body)
+                self.assertEqual(seen, [len(body), "three", on_disk], way)
+
+    def test_uploads_at_the_same_time_are_not_kept_in_memory(self):
+        worker = self.start({"main.py": APP}).ready()
+        body, connections = b"x" * (16 << 20), [worker.connection() for _ in range(20)]
+        for connection in connections:  # all of them are read, and wait
+            connection.request("POST", "/wait?all", body=body, headers={"X-Compat-Script": "main.app"})
+        until(lambda: worker.json("/waiting") == 20, "all are with the application")
+        used = max(resident(pid) for pid in family(worker.process.pid))
+        worker.ask("/release?all")
+        for connection in connections:
+            self.assertEqual(connection.getresponse().read(), b"true")
+            connection.close()
+        self.assertLess(used, 150 << 20)  # of 320 MiB
+
+    def test_more_connections_than_threads_are_all_answered_at_once(self):
+        worker = self.start({"main.py": APP}, threads=3).ready()
+        connections = [worker.connection() for _ in range(60)]
+        slowest = 0
+        for _ in range(5):
+            for connection in connections + connections[::-1]:
+                began = time.time()
+                self.assertEqual(worker.json("/x", connection=connection), "/x")
+                slowest = max(slowest, time.time() - began)
+        self.assertLess(slowest, 1)
+        # Two of three threads are held; the third has all the others.
+        held = [threading.Thread(target=worker.ask, args=("/wait?held",)) for _ in range(2)]
+        for thread in held:
+            thread.start()
+        until(lambda: worker.json("/waiting", connection=connections[0]) == 2, "two are held")
+        for connection in connections:
+            self.assertEqual(worker.json("/x", connection=connection), "/x")
+        worker.ask("/release?held")
+        for thread in held:
+            thread.join()
+        for connection in connections:
+            connection.close()
+
+    def test_no_more_requests_than_threads_are_with_the_application(self):
+        worker = self.start({"main.py": APP}, threads=2).ready()
+        asked = [threading.Thread(target=worker.ask, args=("/most",)) for _ in range(12)]
+        for thread in asked:
+            thread.start()
+        for thread in asked:
+            thread.join()
+        self.assertEqual(worker.json("/most"), 2)
+
+    def test_clients_that_vanish_leave_nothing_behind(self):
+        worker = self.start({"main.py": APP}, threads=2).ready()
+        pid = worker.json("/pid")
+        before = len(os.listdir("/proc/%d/fd" % pid))
+        for path in ("/x", "/parts", "/large"):
+            for _ in range(10):
+                with worker.connect() as sock:
+                    sock.sendall(b"GET %s HTTP/1.1\r\nX-Compat-Script: main.app\r\n\r\n" % path.encode())
+        worker.ask("/release?second")
+        self.assertEqual(worker.json("/x"), "/x")
+        until(lambda: len(os.listdir("/proc/%d/fd" % pid)) <= before, "the connections are closed")
+        self.assertNotIn("Traceback", worker.log())
+
+    def test_the_environ_names_its_server_and_has_what_servers_have(self):
+        seen = self.worker.json("/environ")
+        self.assertTrue(seen["SERVER_SOFTWARE"].startswith("gunicorn/" if self.gunicorn_version else "compat-proxy"), seen)
+        self.assertEqual((seen["SCRIPT_NAME"], seen["RAW_URI"], seen["SERVER_PROTOCOL"]), ("", "/environ", "HTTP/1.1"))
+        self.assertIs(seen["wsgi.input_terminated"], True)
+        self.assertNotIn("CONTENT_LENGTH", seen)
+        self.assertEqual(self.worker.ask("/wrapped")[2], b"from a file")
+        self.assertIs(self.worker.json("/socket"), True)
+
+
+class BuiltIn(object):
+    """What only the launcher's own server can be held to."""
 
     def test_sigterm_said_again_and_again_still_ends_it_with_0(self):
         worker = Worker(self.python, self.server, {"main.py": APP}).ready()
@@ -642,49 +825,103 @@ class BuiltIn(object):
             worker.process.send_signal(signal.SIGTERM)
         self.assertEqual(worker.stop(), 0)
 
-    def test_a_line_break_cannot_be_put_into_a_header(self):
-        status, headers, _ = self.worker.ask("/inject")
-        self.assertEqual(status, 500)
-        self.assertNotIn("set-cookie", headers)
 
-    def test_an_upload_that_breaks_off_never_reaches_the_application(self):
-        answer = b""
-        with socket.create_connection(("127.0.0.1", self.worker.port), timeout=PATIENCE) as sock:
-            sock.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\nContent-Length: 9\r\n\r\nhalf")
-            sock.shutdown(socket.SHUT_WR)
-            answer = sock.recv(100)
-        self.assertEqual(answer, b"")
-
-    def test_a_header_with_an_underscore_does_not_pass_for_one_with_a_hyphen(self):
-        seen = self.worker.json("/environ", headers={"X_AppEngine_User_Email": "evil@example.com"})
-        self.assertNotIn("HTTP_X_APPENGINE_USER_EMAIL", seen)
-
-    def test_garbage_ends_the_connection_and_nothing_else(self):
-        for garbage in (b"\r\n\r\n", b"GET\r\n\r\n", b"\x00" * 100 + b"\n\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
-            self.worker.raw(garbage)
-        self.assertEqual(self.worker.ask()[0], 200)
-
-    def test_pipelined_requests_are_answered_in_order(self):
-        one = b"GET /%d HTTP/1.1\r\nHost: x\r\nX-Compat-Script: main.app\r\n%s\r\n"
-        answer = self.worker.raw(one % (1, b"") + one % (2, b"") + one % (3, b"Connection: close\r\n"))
-        self.assertEqual([answer.count(b'"/%d"' % number) for number in (1, 2, 3)], [1, 1, 1])
-        self.assertLess(answer.index(b'"/1"'), answer.index(b'"/3"'))
+# What a gunicorn.conf.py writes down of the worker it meets.
+WITNESS = ("def post_worker_init(worker):\n"
+           "    with open('worker', 'w') as file:\n        file.write(type(worker).__name__)\n")
 
 
 class Gunicorn(object):
     """What only gunicorn can be held to."""
 
+    def witnessed(self, conf):
+        """A worker with this gunicorn.conf.py, and the name of the class that gunicorn uses."""
+        worker = self.start({"main.py": APP, "gunicorn.conf.py": WITNESS + conf}).ready()
+        seen = os.path.join(worker.app_dir, "worker")
+        until(lambda: os.path.exists(seen) and os.path.getsize(seen), "gunicorn.conf.py has seen the worker")
+        with open(seen) as file:
+            return worker, file.read()
+
     def test_gunicorn_conf_py_changes_threads_and_hooks_but_neither_workers_nor_bind(self):
         conf = ("threads = 3\nworkers = 4\nbind = '0.0.0.0:1'\n"
-                "def post_fork(server, worker):\n    open('forked-%d' % worker.cfg.threads, 'w').close()\n"
-                "def post_worker_init(worker):\n    open('initialised', 'w').close()\n")
-        worker = self.start({"main.py": APP, "gunicorn.conf.py": conf}).ready()
+                "def post_fork(server, worker):\n    open('forked-%d' % worker.cfg.threads, 'w').close()\n")
+        worker, name = self.witnessed(conf)
+        self.assertEqual(name, "LauncherWorker")
         self.assertEqual(worker.json("/x"), "/x")
-        made = os.listdir(worker.app_dir)
-        self.assertIn("forked-3", made)
-        self.assertIn("initialised", made)
+        self.assertIn("forked-3", os.listdir(worker.app_dir))
         for name in ("workers", "bind"):
             self.assertEqual(worker.logged("`%s` of gunicorn.conf.py" % name)["severity"], "WARNING")
+
+    def test_gunicorn_s_own_worker_answers_where_the_app_could_tell_the_difference(self):
+        for conf in ("worker_class = 'gthread'", "def pre_request(worker, req):\n    open('hooked', 'a').close()",
+                     "def post_request(worker, req):\n    open('hooked', 'a').close()", "accesslog = '-'",
+                     "limit_request_fields = 30", "logger_class = 'gunicorn.glogging.Logger'\nstatsd_host = 'localhost:1'"):
+            worker, name = self.witnessed(conf)
+            self.assertEqual(name, "ThreadWorker", conf)
+            self.assertEqual(worker.json("/x"), "/x")
+            self.assertEqual(worker.logged("gunicorn's own worker")["severity"], "INFO")
+            if "hooked" in conf:
+                until(lambda: "hooked" in os.listdir(worker.app_dir), "the hook is called")
+
+    def test_the_launcher_s_worker_answers_where_the_app_could_not(self):
+        for conf in ("", "timeout = 0\ngraceful_timeout = 5\nkeepalive = 5", "accesslog = None\nworker_connections = 1000",
+                     "loglevel = 'warning'\nforwarded_allow_ips = '*'\ncapture_output = True",
+                     "max_requests = 1000\nmax_requests_jitter = 50\nworker_tmp_dir = '/dev/shm'\npreload_app = True"):
+            worker, name = self.witnessed(conf)
+            self.assertEqual(name, "LauncherWorker", conf)
+            self.assertEqual(worker.json("/x"), "/x")
+            self.assertNotIn("gunicorn's own worker", worker.log())
+
+    def test_keepalive_0_ends_a_connection_after_each_answer(self):
+        worker, name = self.witnessed("keepalive = 0")
+        self.assertEqual((name, worker.ask("/x")[1]["connection"]), ("LauncherWorker", "close"))
+
+    def test_max_requests_changes_the_worker_and_loses_no_request(self):
+        worker, _ = self.witnessed("max_requests = 30")
+        pids, failed, end = set(), [], time.time() + PATIENCE
+
+        def client():
+            connection = worker.connection()
+            while len(pids) < 3 and time.time() < end:
+                try:  # a POST is lost when its connection breaks: nobody may send it twice
+                    pids.add(worker.json("/pid", method="POST", body=b"x", connection=connection))
+                except Exception as error:
+                    failed.append(error)
+            connection.close()
+
+        clients = [threading.Thread(target=client) for _ in range(8)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join()
+        self.assertEqual(failed, [])
+        self.assertGreaterEqual(len(pids), 3)
+
+    def test_the_heartbeat_goes_on_while_requests_take_longer_than_the_timeout(self):
+        worker, _ = self.witnessed("timeout = 2\nthreads = 1")
+        self.assertIs(worker.json("/sleep?5"), True)
+        self.assertNotIn("TIMEOUT", worker.log())
+
+    def test_a_worker_whose_master_is_killed_ends(self):
+        worker, _ = self.witnessed("")
+        pid = worker.json("/pid")
+        worker.process.kill()
+        until(lambda: not os.path.exists("/proc/%d" % pid) or "Z" in status(pid), "the worker ends too")
+
+    def test_worker_hooks_are_called_at_the_end(self):
+        worker, _ = self.witnessed("def worker_exit(server, worker):\n    open('../left', 'w').close()\n"
+                                   "def worker_int(worker):\n    open('../interrupted', 'w').close()\n")
+        held = threading.Thread(target=lambda: self.assertRaises((OSError, http.client.HTTPException), worker.ask, "/wait?quit"))
+        pid = worker.json("/pid")
+        held.start()
+        until(lambda: worker.json("/waiting") == 1, "a request is running")
+        began = time.time()
+        os.kill(pid, signal.SIGQUIT)  # at once, unlike SIGTERM
+        for name in ("left", "interrupted"):
+            until(lambda: os.path.exists(os.path.join(worker.directory, name)), name)
+        held.join()
+        self.assertLess(time.time() - began, 15)
+        self.assertNotIn("cannot wait", worker.log())
 
     def test_an_app_is_loaded_in_the_worker_even_if_gunicorn_conf_py_preloads(self):
         source = "import os\nfrom real import answer\nLOADED = os.getpid()\ndef app(environ, start_response):\n" \
@@ -693,67 +930,64 @@ class Gunicorn(object):
         self.assertIs(worker.json(), True)
 
     def test_a_worker_that_is_killed_comes_back(self):
-        worker = self.start({"main.py": "import os\nfrom real import answer\n"
-                                        "def app(environ, start_response):\n"
-                                        "    return answer(start_response, os.getpid())\n", "real.py": APP}).ready()
-        pid = worker.json()
+        worker = self.start({"main.py": APP}).ready()
+        pid = worker.json("/pid")
         self.assertNotEqual(pid, worker.process.pid)
         os.kill(pid, signal.SIGKILL)
 
         def another():
             try:
-                return worker.json() != pid
+                return worker.json("/pid") != pid
             except (OSError, http.client.HTTPException):
                 return False
         until(another, "another worker")
 
 
-class Refusals(object):
-    """What the launcher says when it cannot begin."""
-    python = None
+def status(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return ["Z", "0"]
 
-    def test_a_port_that_is_taken_is_one_clear_line(self):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen(1)
-            worker = Worker(self.python, "builtin", {"main.py": APP}, environment={})
-            self.assertTrue(worker.ready())
-            other = dict(os.environ, PORT=str(taken.getsockname()[1]))
-            process = subprocess.run([self.python, LAUNCHER, os.path.join(worker.directory, "table.json")], env=other,
-                                     stderr=subprocess.PIPE, timeout=PATIENCE)
-            worker.stop()
-        self.assertNotEqual(process.returncode, 0)
-        self.assertIn(b"launcher: cannot listen on", process.stderr)
-        self.assertNotIn(b"Traceback", process.stderr)
+
+def resident(pid):
+    with open("/proc/%d/statm" % pid) as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def family(pid):
+    """A process and its children."""
+    return [pid] + [int(name) for name in os.listdir("/proc") if name.isdigit() and status(int(name))[1] == str(pid)]
 
 
 def pythons():
-    """`(version, program, version of gunicorn or "")` of each interpreter that really runs, each once."""
+    """`(version, program, version of gunicorn or "", folder to find that in or None)` of what really runs, each once."""
     names = ["python2.7", "python3"] + ["python3.%d" % minor for minor in range(6, 15)]
+    listed = lambda name: [each for each in os.environ.get(name, "").split(os.pathsep) if each]  # noqa: E731
     found = {}
-    for name in [each for each in os.environ.get("LAUNCHER_PYTHONS", "").split(os.pathsep) if each] + names:
+    for name in listed("LAUNCHER_PYTHONS") + names:
         program = shutil.which(name)
-        if not program:
-            continue
-        about = subprocess.run([program, "-c", ABOUT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if about.returncode == 0:
-            version, gunicorn = about.stdout.decode().strip().split("|")
-            if version == "2.7" or int(version.split(".")[1]) >= 6:
-                found.setdefault((version, bool(gunicorn)), (version, program, gunicorn))
-    return sorted(found.values())
+        for folder in [None] + listed("LAUNCHER_GUNICORNS") if program else []:
+            env = dict(os.environ, **({"PYTHONPATH": folder} if folder else {}))
+            about = subprocess.run([program, "-c", ABOUT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+            if about.returncode == 0:
+                version, gunicorn = about.stdout.decode().strip().split("|")
+                if version == "2.7" or int(version.split(".")[1]) >= 6:
+                    found.setdefault((version, gunicorn), (version, program, gunicorn, folder))
+    return sorted(found.values(), key=lambda each: each[:3])
 
 
 def load_tests(loader, _tests, _pattern):
     suite, versions = unittest.TestSuite(), set()
-    for version, program, gunicorn in pythons():
+    for version, program, gunicorn, folder in pythons():
         label = version.replace(".", "_") + ("_gunicorn_" + gunicorn.replace(".", "_") if gunicorn else "")
-        kinds = [("builtin", (BuiltIn, Either))] * (version not in versions) + [("gunicorn", (Gunicorn, Either))] * bool(gunicorn)
+        kinds = [("builtin", (BuiltIn, Ours, Every))] * (version not in versions)
+        kinds += [("gunicorn", (Gunicorn, Ours, Every)), ("gthread", (Every,))] * bool(gunicorn)
         for server, bases in kinds:
-            kind = type("%s_on_%s" % (server.title(), label), bases + (unittest.TestCase,),
-                        {"python": program, "server": server, "version": version})
-            suite.addTests(loader.loadTestsFromTestCase(kind))
-        if version not in versions:
-            kind = type("Refusals_on_" + label, (Refusals, unittest.TestCase), {"python": program})
+            kind = type("%s_on_%s" % (server.title(), label), bases + (unittest.TestCase,), {
+                "python": program, "server": server, "version": version, "gunicorn": folder,
+                "gunicorn_version": gunicorn if server != "builtin" else ""})
             suite.addTests(loader.loadTestsFromTestCase(kind))
         versions.add(version)
         sys.stderr.write("launcher tests: Python %s (%s), gunicorn %s\n" % (version, program, gunicorn or "not installed"))
