@@ -2,7 +2,7 @@
 //! the proxy and the worker together can show.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::harness::load::{Ask, Expected, Load};
 use crate::harness::pythons::{self, Python};
 use crate::harness::{App, Proxy};
+use crate::packages::{missing, packages};
 
 /// What gunicorn says at its start of a worker that is the launcher's.
 const OURS: &str = "Using worker: __main__.LauncherWorker";
@@ -26,6 +27,15 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(text)))])
     return [text]
 "#;
+
+/// Folders with a gunicorn in each, of then, between and now, for whichever Python can import it.
+fn gunicorns() -> Vec<PathBuf> {
+    let between = packages("gunicorn-between", &["gunicorn==23.0.0"]);
+    if let Err(error) = &between {
+        missing(&format!("NO GUNICORN 23, nothing is shown for it: {error}"));
+    }
+    pythons::all().map(|python| python.gunicorn.clone()).chain(between).collect()
+}
 
 fn app(python: &Python) -> App {
     App::new()
@@ -58,7 +68,7 @@ fn both(client: usize, number: u64) -> Ask {
 #[test]
 fn the_launcher_keeps_its_promises_under_gunicorns_of_then_and_now() {
     let programs: Vec<_> = pythons::all().map(|python| python.program.clone()).collect();
-    let gunicorns = pythons::gunicorns();
+    let gunicorns = gunicorns();
     if gunicorns.is_empty() {
         return;
     }

@@ -943,6 +943,14 @@ class Gunicorn(object):
         until(another, "another worker")
 
 
+class Source(unittest.TestCase):
+    def test_it_is_a_file_that_a_person_reads(self):
+        with open(LAUNCHER) as file:
+            lines = file.read().splitlines()
+        self.assertLess(len(lines), 400)
+        self.assertLessEqual(max(map(len, lines)), 120)
+
+
 def status(pid):
     try:
         with open("/proc/%d/stat" % pid) as file:
@@ -979,7 +987,7 @@ def pythons():
 
 
 def load_tests(loader, _tests, _pattern):
-    suite, versions = unittest.TestSuite(), set()
+    suite, versions = unittest.TestSuite(loader.loadTestsFromTestCase(Source)), set()
     for version, program, gunicorn, folder in pythons():
         label = version.replace(".", "_") + ("_gunicorn_" + gunicorn.replace(".", "_") if gunicorn else "")
         kinds = [("builtin", (BuiltIn, Ours, Every))] * (version not in versions)

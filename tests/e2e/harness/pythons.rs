@@ -7,12 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::App;
-use crate::packages::{bounded, folder, packages, pip, python, shout};
+use crate::packages::{bounded, folder, pip, python, shout};
 
 const FRAMEWORKS_3: &[&str] = &["Flask", "Django"];
 const GUNICORN_3: &[&str] = &["gunicorn"];
-/// For years the current one.
-const GUNICORN_BETWEEN: &[&str] = &["gunicorn==23.0.0"];
 const FRAMEWORKS_2: &[&str] = &["webapp2==2.5.2", "WebOb<1.9", "Flask==1.1.4", "Django==1.11.29"];
 const GUNICORN_2: &[&str] = &["gunicorn==19.10.0", "futures==3.4.0"];
 /// The last that install anything into Python 2.7, which may have neither.
@@ -26,7 +24,8 @@ pub struct Python {
     /// `2.7`, `3.11`.
     pub version: String,
     frameworks: PathBuf,
-    gunicorn: PathBuf,
+    /// The folder with gunicorn.
+    pub gunicorn: PathBuf,
 }
 
 impl App {
@@ -73,15 +72,6 @@ pub fn old() -> Option<&'static Python> {
         furnish(program.clone(), pip, FRAMEWORKS_2, GUNICORN_2)
     })
     .as_ref()
-}
-
-/// Folders with a gunicorn in each, of then, between and now, for whichever Python can import it.
-pub fn gunicorns() -> Vec<PathBuf> {
-    let between = packages("gunicorn-between", GUNICORN_BETWEEN);
-    if let Err(error) = &between {
-        shout(&format!("NO GUNICORN 23, nothing is shown for it: {error}"));
-    }
-    all().map(|python| python.gunicorn.clone()).chain(between).collect()
 }
 
 /// Both, as far as they are there.
