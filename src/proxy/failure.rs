@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::UPGRADE;
+use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -111,6 +112,11 @@ pub(super) fn unreachable(exchange: &mut Exchange, mut error: Box<Error>) -> Box
     error
 }
 
+/// Whether the app may be asked twice for one request of a client (RFC 9110, section 9.2.1).
+pub(super) fn harmless_twice(request: &RequestHeader) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD)
+}
+
 /// The connection broke after something was sent. Only what does no harm twice is tried again, once, and only
 /// when the client has seen nothing.
 pub(super) fn interrupted(
@@ -119,7 +125,7 @@ pub(super) fn interrupted(
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
-    let harmless = matches!(session.req_header().method, Method::GET | Method::HEAD)
+    let harmless = harmless_twice(session.req_header())
         && !session.as_ref().retry_buffer_truncated()
         && session.response_written().is_none();
     let broken = *error.esource() == ErrorSource::Upstream

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::TRANSFER_ENCODING;
 use http::{Method, Version};
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -25,11 +24,6 @@ use crate::upstream::{Body, Framing, Head, Malformed, Stream, parse};
 const FIRST_READ: usize = 8 * 1024;
 /// Room for what follows: larger pieces cost fewer system calls, this much for each answer under way.
 const NEXT_READ: usize = 128 * 1024;
-
-/// Whether the app may be asked twice for one request of a client (RFC 9110, section 9.2.1).
-fn harmless_twice(request: &RequestHeader) -> bool {
-    matches!(request.method, Method::GET | Method::HEAD)
-}
 
 impl Gateway {
     /// Carries a plain request to a worker and the answer back.
@@ -47,7 +41,7 @@ impl Gateway {
         let seat = Arc::clone(lease.seat());
         exchange.lease = Some(lease);
         // Only what does no harm twice is sent on a connection that may just be closing.
-        let harmless = harmless_twice(session.req_header());
+        let harmless = failure::harmless_twice(session.req_header());
         let kept = self.connections.take(&seat).filter(|stream| harmless || stream.is_open());
         let reused = kept.is_some();
         let stream = match kept {
