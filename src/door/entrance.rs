@@ -6,76 +6,45 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::farewell::{Cause, Start};
-use super::visitor::{Visitor, of};
+use super::farewell::Cause;
+use super::visitor::Visitor;
 use super::{Door, LINGER, LINGERERS, Ticket};
 
 /// An answer to a client that takes nothing is not waited for longer.
 const WRITE: Duration = Duration::from_secs(1);
 
-/// A service of pingora's behind the door.
+/// A service behind the door.
 pub struct Entrance<P> {
-    hall: Arc<Hall<P>>,
+    service: Arc<P>,
     door: Arc<Door>,
 }
 
 impl<P> Entrance<P> {
     /// `service` behind `door`.
     pub fn new(service: P, door: Arc<Door>) -> Self {
-        Self { hall: Arc::new(Hall(Arc::new(service))), door }
+        Self { service: Arc::new(service), door }
     }
 }
 
 #[async_trait]
-impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for Entrance<P> {
+impl<P: ServerApp + Send + Sync + 'static> ServerApp for Entrance<P> {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let Some(ticket) = self.door.enter() else {
             self.door.turn_away(stream).await;
             return None;
         };
         let visitor = Visitor::new(stream, ticket);
-        ServerApp::process_new(&self.hall, Box::new(visitor), shutdown).await
+        ServerApp::process_new(&self.service, Box::new(visitor), shutdown).await
     }
 
     async fn cleanup(&self) {
-        ServerApp::cleanup(&*self.hall).await;
-    }
-}
-
-/// Tells a connection when its next request is awaited; all else is pingora's.
-struct Hall<P>(Arc<P>);
-
-#[async_trait]
-impl<P: HttpServerApp + Send + Sync + 'static> HttpServerApp for Hall<P> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        if let Some(visitor) = of(&session) {
-            visitor.expect_head();
-        }
-        self.0.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
-    }
-
-    async fn http_cleanup(&self) {
-        self.0.http_cleanup().await;
+        ServerApp::cleanup(&*self.service).await;
     }
 }
 
@@ -83,7 +52,7 @@ impl Door {
     /// 503 for a connection above the limit. Its request is not read.
     async fn turn_away(&self, mut stream: Stream) {
         let peer = peer(&stream);
-        let answer = self.farewell(Cause::TooMany, &Start::default(), peer, Duration::ZERO);
+        let answer = self.farewell(Cause::TooMany, b"", peer, Duration::ZERO);
         say(&mut stream, &answer).await;
         if self.lingerers.fetch_add(1, Ordering::Relaxed) < LINGERERS {
             linger(&mut stream).await;

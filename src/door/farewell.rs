@@ -1,4 +1,4 @@
-//! The last answer to a connection whose request never began: its head was refused by pingora's parser, too large, or too
+//! The last answer to a connection whose request never began: its head was refused by the parser, too large, or too
 //! slow, or there were too many connections. It is written, counted and logged here, because no request exists that
 //! would be.
 
@@ -14,15 +14,15 @@ use crate::telemetry::metrics::Answered;
 use crate::telemetry::{Origin, Reason, Record};
 
 /// Bytes of a request line that a log line shows.
-pub(super) const SHOWN: usize = 120;
+const SHOWN: usize = 120;
 /// Pingora's parser takes no more lines in a head.
 const LINES_MOST: usize = 256;
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The parser refused the head with this status.
-    Parser(u16),
+    /// The parser refused the head.
+    Unreadable,
     /// The head did not end.
     TooLarge,
     /// The head did not come in time.
@@ -31,56 +31,28 @@ pub(super) enum Cause {
     TooMany,
 }
 
-/// What is known of the head.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    pub(super) line: Line,
-    /// Line feeds so far.
-    pub(super) lines: usize,
-    shown: [u8; SHOWN],
-    length: usize,
-}
-
-impl Default for Start {
-    fn default() -> Self {
-        Self { line: Line::default(), lines: 0, shown: [0; SHOWN], length: 0 }
-    }
-}
-
-impl Start {
-    /// Looks at the next bytes of the head.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        if !self.line.ended() {
-            self.line.feed(bytes);
-        }
-        self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
-        let room = (SHOWN - self.length).min(bytes.len());
-        self.shown[self.length..self.length + room].copy_from_slice(&bytes[..room]);
-        self.length += room;
-    }
-
-    /// Method and target, as far as they can be told.
-    fn words(&self) -> (String, String) {
-        let text = String::from_utf8_lossy(&self.shown[..self.length]).into_owned();
-        let line = text.trim_start().lines().next().unwrap_or_default();
-        let mut words = line.split(' ');
-        let method = words.next().unwrap_or_default();
-        let is_name = |word: &str| word.len() < 20 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
-        let method = if is_name(method) && !method.is_empty() { method } else { "-" };
-        (method.to_owned(), words.next().unwrap_or_default().to_owned())
-    }
+/// Method and target of a head, as far as they can be told.
+fn words(head: &[u8]) -> (String, String) {
+    let text = String::from_utf8_lossy(&head[..head.len().min(SHOWN)]).into_owned();
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    let mut words = line.split(' ');
+    let method = words.next().unwrap_or_default();
+    let is_name = |word: &str| word.len() < 20 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let method = if is_name(method) && !method.is_empty() { method } else { "-" };
+    (method.to_owned(), words.next().unwrap_or_default().to_owned())
 }
 
 impl Cause {
-    pub(super) fn status(self, start: &Start) -> u16 {
-        let long_target = start.line.length() > TARGET_LIMIT;
+    fn status(self, head: &[u8]) -> u16 {
+        let long_target = Line::of(head).length > TARGET_LIMIT;
+        let lines = || head.iter().filter(|byte| **byte == b'\n').count();
         match self {
             Self::TooMany => 503,
             Self::TooSlow => 408,
-            Self::Parser(400) | Self::TooLarge if long_target => 414,
+            Self::Unreadable | Self::TooLarge if long_target => 414,
             Self::TooLarge => 431,
-            Self::Parser(400) if start.lines > LINES_MOST => 431,
-            Self::Parser(status) => status,
+            Self::Unreadable if lines() > LINES_MOST => 431,
+            Self::Unreadable => 400,
         }
     }
 
@@ -90,25 +62,24 @@ impl Cause {
             (_, 408) => Reason::RequestTimeout,
             (_, 414) => Reason::UriTooLong,
             (_, 431) => Reason::HeadTooLarge,
-            (_, 405) => Reason::MethodRefused,
             _ => Reason::BadRequest,
         }
     }
 }
 
 impl Door {
-    /// The answer, counted and logged.
+    /// The answer, counted and logged. `head` is what came of the head.
     pub(super) fn farewell(
         &self,
         cause: Cause,
-        start: &Start,
+        head: &[u8],
         peer: Option<IpAddr>,
         took: Duration,
     ) -> Vec<u8> {
-        let status = cause.status(start);
+        let status = cause.status(head);
         let reason = cause.reason(status);
         self.metrics.generated(reason);
-        let (method, target) = start.words();
+        let (method, target) = words(head);
         let peer = peer.map(|ip| ip.to_string());
         let known = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
         self.internal.answered(&Answered {
@@ -165,7 +136,6 @@ fn page(status: u16) -> Vec<u8> {
         StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("Error");
     let body = format!("<!doctype html>\n<title>{status} {reason}</title>\n<h1>{status} {reason}</h1>\n");
     let more = match status {
-        405 => "Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n",
         503 => "Retry-After: 1\r\n",
         _ => "",
     };
@@ -182,30 +152,22 @@ fn page(status: u16) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn start(head: &[u8]) -> Start {
-        let mut start = Start::default();
-        head.chunks(1000).for_each(|piece| start.feed(piece));
-        start
-    }
-
     #[test]
     fn the_status_says_what_was_wrong() {
         let long = [b"GET /".repeat(5000).as_slice(), b" HTTP/1.1\r\n"].concat();
         let many = [b"GET / HTTP/1.1\r\n".as_slice(), &b"A: b\r\n".repeat(300)].concat();
-        let plain = start(b"GET / HTTP/1.1\r\nA:\x01\r\n");
-        assert_eq!(Cause::Parser(400).status(&plain), 400);
-        assert_eq!(Cause::Parser(405).status(&plain), 405);
-        assert_eq!(Cause::Parser(400).status(&start(&long)), 414);
-        assert_eq!(Cause::TooLarge.status(&start(&long)), 414);
-        assert_eq!(Cause::Parser(400).status(&start(&many)), 431);
-        assert_eq!(Cause::TooLarge.status(&plain), 431);
-        assert_eq!(Cause::TooSlow.status(&plain), 408);
-        assert_eq!(Cause::TooMany.status(&Start::default()), 503);
+        let plain = b"GET / HTTP/1.1\r\nA:\x01\r\n";
+        assert_eq!(Cause::Unreadable.status(plain), 400);
+        assert_eq!(Cause::Unreadable.status(&long), 414);
+        assert_eq!(Cause::TooLarge.status(&long), 414);
+        assert_eq!(Cause::Unreadable.status(&many), 431);
+        assert_eq!(Cause::TooLarge.status(plain), 431);
+        assert_eq!(Cause::TooSlow.status(plain), 408);
+        assert_eq!(Cause::TooMany.status(b""), 503);
     }
 
     #[test]
     fn a_line_shows_what_can_be_told_of_the_request() {
-        let words = |head: &[u8]| start(head).words();
         assert_eq!(words(b"\r\nPOST /x?y HTTP/1.1\r\n"), ("POST".into(), "/x?y".into()));
         assert_eq!(words(b"\x16\x03\x01\x02"), ("-".into(), String::new()));
         assert_eq!(words(b""), ("-".into(), String::new()));

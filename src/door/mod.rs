@@ -22,7 +22,7 @@ use crate::telemetry::Log;
 use crate::telemetry::metrics::{HandlerKind, HandlerMetrics, Metrics};
 
 pub use entrance::Entrance;
-pub use visitor::{Visitor, of};
+pub use visitor::{Visitor, of, refuse, unread};
 
 /// An idle connection is closed after so many seconds.
 pub const KEEP_ALIVE_SECONDS: u64 = 75;

@@ -14,9 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::entrance::{peer, see_off};
-use super::farewell::{Cause, Start};
+use super::farewell::Cause;
 use super::patience::{Awaited, Patience};
 use super::{HEAD_MOST, HEAD_TIME, Ticket};
+use crate::headers::line::Line;
+
+/// Bytes of room for a head that an idle connection keeps.
+const PAST_KEPT: usize = 1024;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,30 @@ pub fn of(session: &ServerSession) -> Option<&Visitor> {
     (**session.stream()?).as_any().downcast_ref()
 }
 
+/// Ends the connection of a session whose head cannot be read; the client is told why.
+pub fn refuse(session: ServerSession) {
+    if let Some(mut visitor) = take(session) {
+        visitor.cause.get_or_insert(Cause::Unreadable);
+    }
+}
+
+fn take(session: ServerSession) -> Option<Box<Visitor>> {
+    let ServerSession::H1(session) = session else { return None };
+    session.into_inner().into_any().downcast().ok()
+}
+
+/// The same request as if nobody had read it, when nothing more than its head was looked at.
+#[must_use]
+pub fn unread(session: ServerSession, keep_alive: Option<u64>) -> Option<ServerSession> {
+    let mut visitor = take(session)?;
+    let past = std::mem::take(&mut visitor.past);
+    visitor.back.splice(..0, past);
+    visitor.expect_head();
+    let mut session = ServerSession::new_http1(visitor);
+    session.set_keepalive(keep_alive);
+    Some(session)
+}
+
 /// A connection.
 pub struct Visitor {
     /// Taken when it is dropped.
@@ -58,22 +86,17 @@ pub struct Visitor {
     stalls: AtomicBool,
     /// Counts requests, so that what was known of the one before is forgotten.
     round: AtomicU32,
-    head: Head,
-    /// Read while looking for the preface of HTTP/2.
+    /// When the first byte of the head came, if the rest did not come at once.
+    began: Option<Instant>,
+    /// What is to be read again: of the preface of HTTP/2, or of a request that was read once.
     pub(super) back: Vec<u8>,
+    /// What was read since the first byte of the head, with what came of the body at once.
+    past: Vec<u8>,
     reading: Waiting,
     writing: Waiting,
     /// Why it ends without a request.
     cause: Option<Cause>,
     answered: bool,
-}
-
-/// The head that is being read.
-#[derive(Default)]
-struct Head {
-    start: Start,
-    bytes: usize,
-    began: Option<Instant>,
 }
 
 /// What one direction waits for.
@@ -116,8 +139,9 @@ impl Visitor {
             leased: AtomicBool::new(false),
             stalls: AtomicBool::new(false),
             round: AtomicU32::new(0),
-            head: Head::default(),
+            began: None,
             back: Vec::new(),
+            past: Vec::new(),
             reading: Waiting::default(),
             writing: Waiting::default(),
             cause: None,
@@ -135,7 +159,7 @@ impl Visitor {
     }
 
     /// The next request is awaited.
-    pub(super) fn expect_head(&self) {
+    pub fn expect_head(&self) {
         self.moves();
         self.round.fetch_add(1, Ordering::Relaxed);
         self.leased.store(false, Ordering::Relaxed);
@@ -167,7 +191,7 @@ impl Visitor {
     /// Whether the request line held a control character, which the parser mends before anybody sees it.
     #[must_use]
     pub fn has_odd_line(&self) -> bool {
-        self.head.start.line.is_odd()
+        Line::of(&self.past).odd
     }
 
     fn is_leased(&self) -> bool {
@@ -209,30 +233,35 @@ impl Visitor {
 
     fn read_head(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let idle = self.stage() == Stage::Idle;
-        if !idle && self.head.bytes > HEAD_MOST {
+        if !idle && self.past.len() > HEAD_MOST {
             return self.give_up(Cause::TooLarge);
         }
         let before = buffer.filled().len();
         if self.take(cx, buffer).is_pending() {
             // Before its first byte a connection is idle, and pingora's keep-alive counts.
-            return if !idle && self.is_late(cx) { self.give_up(Cause::TooSlow) } else { Poll::Pending };
+            if idle {
+                self.past.clear();
+                self.past.shrink_to(PAST_KEPT);
+                return Poll::Pending;
+            }
+            return if self.is_late(cx) { self.give_up(Cause::TooSlow) } else { Poll::Pending };
         }
         let new = &buffer.filled()[before..];
         if !new.is_empty() {
             if idle {
-                self.head = Head::default();
+                self.past.clear();
+                self.began = None;
                 self.reading = Waiting::default();
                 self.enter(Stage::Head);
             }
-            self.head.start.feed(new);
-            self.head.bytes += new.len();
+            self.past.extend_from_slice(new);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Whether the head's time is over. Most heads come at once, and no clock is asked.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let began = *self.head.began.get_or_insert_with(Instant::now);
+        let began = *self.began.get_or_insert_with(Instant::now);
         self.reading.is_due(cx, || began + HEAD_TIME)
     }
 
@@ -254,14 +283,6 @@ impl Visitor {
         }
         self.reading.patience.moved(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
-    }
-
-    /// Pingora's answer to a head that its parser refused is kept back: ours says more, and is counted and logged.
-    fn keep_back(&mut self, text: &[u8]) {
-        if self.cause.is_none() {
-            let status = text.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
-            self.cause = Some(Cause::Parser(status.unwrap_or(400)));
-        }
     }
 
     /// Something was written, or could not be.
@@ -306,10 +327,6 @@ impl AsyncRead for Visitor {
 impl AsyncWrite for Visitor {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let visitor = self.get_mut();
-        if visitor.stage() == Stage::Head {
-            visitor.keep_back(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
         let Some(stream) = &mut visitor.stream else { return Poll::Ready(Ok(0)) };
         let result = Pin::new(stream).poll_write(cx, bytes);
         visitor.written(cx, result)
@@ -321,10 +338,6 @@ impl AsyncWrite for Visitor {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let visitor = self.get_mut();
-        if visitor.stage() == Stage::Head {
-            visitor.keep_back(pieces.first().map_or(&[], |piece| piece));
-            return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
-        }
         let Some(stream) = &mut visitor.stream else { return Poll::Ready(Ok(0)) };
         let result = Pin::new(stream).poll_write_vectored(cx, pieces);
         visitor.written(cx, result)
@@ -361,8 +374,8 @@ impl Drop for Visitor {
         let early = self.answered && self.stage() == Stage::Body;
         let (Some(stream), Some(ticket)) = (self.stream.take(), self.ticket.take()) else { return };
         let answer = self.cause.map(|cause| {
-            let took = self.head.began.map_or(Duration::ZERO, |began| began.elapsed());
-            ticket.0.farewell(cause, &self.head.start, peer(&stream), took)
+            let took = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+            ticket.0.farewell(cause, &self.past, peer(&stream), took)
         });
         if let (true, Ok(runtime)) = (early || answer.is_some(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(see_off(stream, ticket, answer));

@@ -143,7 +143,7 @@ enum Word {
 
 /// Names arrive in lower case; one with an underscore is judged as what WSGI makes of it, and goes in any case.
 fn judge(name: &str, trusted: bool) -> Word {
-    if name.contains('_') {
+    if name.as_bytes().contains(&b'_') {
         return Word::Underscore;
     }
     let Some(rest) = name.strip_prefix("x-") else {

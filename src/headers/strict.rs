@@ -251,6 +251,9 @@ fn host<'a>(version: Version, uri: &'a http::Uri, seen: &Seen<'a>) -> Result<&'a
         // Only HTTP/1.0 may leave it out.
         return if version == Version::HTTP_10 { Ok("") } else { Err(Refusal::Ambiguous("Host is missing")) };
     }
+    if is_usual(host) {
+        return Ok(host);
+    }
     match host.parse::<Authority>() {
         Ok(authority)
             if !host.contains('@') && plain_name(authority.host()) && port_is_number(&authority, host) =>
@@ -259,6 +262,16 @@ fn host<'a>(version: Version, uri: &'a http::Uri, seen: &Seen<'a>) -> Result<&'a
         }
         _ => Err(Refusal::Ambiguous("Host is not a host name with an optional port")),
     }
+}
+
+/// A name and perhaps a port, as nearly all of them are: the parser would say the same.
+fn is_usual(host: &str) -> bool {
+    let colon = host.bytes().position(|byte| byte == b':');
+    let (name, port) = host.split_at(colon.unwrap_or(host.len()));
+    let port = port
+        .strip_prefix(':')
+        .is_none_or(|port| matches!(port.len(), 1..=4) && port.bytes().all(|byte| byte.is_ascii_digit()));
+    !name.is_empty() && plain_name(name) && !name.starts_with('[') && port
 }
 
 /// What host names are made of, or an IPv6 address; RFC 3986 would allow `,` and `;`, which somebody splits at.
@@ -306,8 +319,9 @@ fn target<'a>(method: &Method, raw: &'a [u8], host: &str) -> Result<Asked<'a>, R
 }
 
 fn split(text: &str, absolute: bool) -> Target<'_> {
-    match text.split_once('?') {
-        Some((path, query)) => Target { path, query: Some(query), absolute },
+    // By bytes: on a text this short the search for a character costs more than looking at each.
+    match text.bytes().position(|byte| byte == b'?') {
+        Some(end) => Target { path: &text[..end], query: Some(&text[end + 1..]), absolute },
         None => Target { path: text, query: None, absolute },
     }
 }

@@ -91,3 +91,14 @@ proptest::proptest! {
         }
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn what_the_short_look_at_a_host_takes_the_parser_takes_too(host in "[a-zA-Z0-9.:~_@\\[\\]-]{0,14}") {
+        if is_usual(&host) {
+            let authority: Authority = host.parse().unwrap();
+            assert!(!host.contains('@') && port_is_number(&authority, &host), "{host}");
+            assert!(plain_name(authority.host()) && !authority.host().is_empty(), "{host}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT};
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
@@ -23,12 +23,12 @@ const LOOK: Duration = Duration::from_millis(100);
 /// # Errors
 /// When the client leaves, or is too slow.
 pub(super) async fn begin(
-    session: &mut Session,
+    session: &mut ServerSession,
     exchange: &mut Exchange,
     metrics: &Metrics,
     plain: bool,
 ) -> Result<()> {
-    if session.as_downstream_mut().is_body_done() {
+    if session.is_body_done() {
         return Ok(());
     }
     let headers = &session.req_header().headers;
@@ -42,28 +42,26 @@ pub(super) async fn begin(
         Some(_) if plain => a_piece(session, exchange, metrics).await?,
         _ => return Ok(()),
     }
-    let downstream = session.as_downstream_mut();
-    if let (true, Some(visitor)) = (downstream.is_body_done(), door::of(downstream)) {
+    if let (true, Some(visitor)) = (session.is_body_done(), door::of(session)) {
         visitor.body_over();
     }
     Ok(())
 }
 
-async fn all(session: &mut Session) -> Result<()> {
-    let downstream = session.as_downstream_mut();
-    downstream.enable_retry_buffering();
-    while downstream.read_request_body().await.map_err(Error::into_down)?.is_some() {}
-    if downstream.retry_buffer_truncated() {
+async fn all(session: &mut ServerSession) -> Result<()> {
+    session.enable_retry_buffering();
+    while session.read_request_body().await.map_err(Error::into_down)?.is_some() {}
+    if session.retry_buffer_truncated() {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "more body than announced").into_down());
     }
     Ok(())
 }
 
-async fn a_piece(session: &mut Session, exchange: &mut Exchange, metrics: &Metrics) -> Result<()> {
+async fn a_piece(session: &mut ServerSession, exchange: &mut Exchange, metrics: &Metrics) -> Result<()> {
     let crowded = || metrics.concurrency_in_use.get() >= metrics.concurrency_limit.get() / 2;
     while crowded() && exchange.early.len() < KEPT {
         // The piece is read in one step: nothing is lost when the time is over first.
-        let Ok(piece) = timeout(LOOK, session.as_downstream_mut().read_request_body()).await else {
+        let Ok(piece) = timeout(LOOK, session.read_request_body()).await else {
             continue;
         };
         let Some(piece) = piece.map_err(Error::into_down)? else { break };

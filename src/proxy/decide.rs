@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use super::reply::Own;
 use super::{Exchange, Gateway};
@@ -24,12 +24,20 @@ pub(super) enum Act {
     Refuse(Refusal),
     Own(Own, Reason),
     File { handler: usize, entry: Arc<Entry> },
-    App { rewrite: Option<String>, plain: bool },
+    App(ForApp),
+}
+
+/// A request for the app.
+pub(super) struct ForApp {
+    /// The target in origin form, where it came in another.
+    pub(super) rewrite: Option<String>,
+    /// It may take the short way.
+    pub(super) plain: bool,
 }
 
 impl Gateway {
     /// Checks and decides; what must be answered here comes back as an [`Act`].
-    pub(super) fn decide(&self, session: &Session, exchange: &mut Exchange) -> Act {
+    pub(super) fn decide(&self, session: &ServerSession, exchange: &mut Exchange) -> Act {
         let site = Arc::clone(&exchange.site);
         let request = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
@@ -43,9 +51,8 @@ impl Gateway {
             &request.headers,
             site.max_request_body,
         );
-        let lost_length =
-            || strict::has_lost_length(&request.headers, || session.as_downstream().to_h1_raw());
-        if door::of(session.as_downstream()).is_some_and(door::Visitor::has_odd_line) {
+        let lost_length = || strict::has_lost_length(&request.headers, || session.to_h1_raw());
+        if door::of(session).is_some_and(door::Visitor::has_odd_line) {
             return Act::Refuse(Refusal::Ambiguous("the request line holds a control character"));
         }
         let head = match head {
@@ -86,7 +93,7 @@ impl Gateway {
                 if let (Some(script), false) = (script, known) {
                     exchange.script = HeaderValue::from_str(&script).ok();
                 }
-                Act::App { rewrite: target.absolute.then(|| origin_form(target)), plain: head.plain }
+                Act::App(ForApp { rewrite: target.absolute.then(|| origin_form(target)), plain: head.plain })
             }
             Decision::File { handler, file, .. } => {
                 exchange.handler = Some(handler);

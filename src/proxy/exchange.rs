@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use prometheus::IntGauge;
 
@@ -162,12 +162,12 @@ impl Exchange {
     }
 
     /// Counts the answer and writes its record, if the log wants it.
-    pub fn finish(&self, session: &Session, status: u16, log: &Log) {
+    pub fn finish(&self, session: &ServerSession, status: u16, log: &Log) {
         let request = session.req_header();
         let duration = self.started.elapsed();
         let desk = self.handler.and_then(|handler| self.site.desks.get(handler));
-        let bytes_out = session.as_downstream().body_bytes_sent();
-        let bytes_in = session.as_downstream().body_bytes_read();
+        let bytes_out = session.body_bytes_sent();
+        let bytes_in = session.body_bytes_read();
         let metrics: &HandlerMetrics = match desk {
             Some(desk) => {
                 desk.requests.fetch_add(1, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use http::Method;
 use http::header::UPGRADE;
 use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::Exchange;
@@ -54,7 +54,7 @@ pub(super) enum NoLease {
 
 /// Waits for a lease while the client stays.
 pub(super) async fn wait(
-    session: &mut Session,
+    session: &mut ServerSession,
     lease: impl Future<Output = Result<Lease, Busy>>,
 ) -> Result<Lease, NoLease> {
     tokio::select! {
@@ -66,15 +66,14 @@ pub(super) async fn wait(
 
 /// Resolves when the client has left. Pingora can tell of a client that has nothing more to send; of one with a body
 /// to come it could only by reading that body, so there the kernel is asked now and then.
-async fn gone(session: &mut Session) -> Box<Error> {
-    let downstream = session.as_downstream_mut();
-    if downstream.is_http2() || downstream.is_body_done() {
-        let end = downstream.read_body_or_idle(true).await;
+async fn gone(session: &mut ServerSession) -> Box<Error> {
+    if session.is_http2() || session.is_body_done() {
+        let end = session.read_body_or_idle(true).await;
         return end.err().unwrap_or_else(|| {
             Error::explain(ErrorType::ConnectionClosed, "more than one request was sent at once")
         });
     }
-    let socket = downstream.digest().and_then(|digest| digest.socket_digest.clone());
+    let socket = session.digest().and_then(|digest| digest.socket_digest.clone());
     loop {
         tokio::time::sleep(LOOK).await;
         let state = socket.as_ref().and_then(|socket| socket.tcp_info()).map(|info| info.tcpi_state);
@@ -120,13 +119,13 @@ pub(super) fn harmless_twice(request: &RequestHeader) -> bool {
 /// The connection broke after something was sent. Only what does no harm twice is tried again, once, and only
 /// when the client has seen nothing.
 pub(super) fn interrupted(
-    session: &Session,
+    session: &ServerSession,
     exchange: &mut Exchange,
     mut error: Box<Error>,
     client_reused: bool,
 ) -> Box<Error> {
     let harmless = harmless_twice(session.req_header())
-        && !session.as_ref().retry_buffer_truncated()
+        && !session.retry_buffer_truncated()
         && session.response_written().is_none();
     let broken = *error.esource() == ErrorSource::Upstream
         && matches!(
@@ -170,9 +169,9 @@ pub(super) fn verdict(exchange: &Exchange, error: &Error) -> (u16, Reason) {
 }
 
 /// Whether the client asks for a websocket; other changes of protocol are not passed on.
-pub(super) fn wants_websocket(session: &Session) -> bool {
+pub(super) fn wants_websocket(session: &ServerSession) -> bool {
     let upgrade = session.req_header().headers.get(UPGRADE);
-    session.as_downstream().is_upgrade_req()
+    session.is_upgrade_req()
         && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 

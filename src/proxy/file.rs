@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Method;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 
 use super::{Exchange, Gateway, reply};
@@ -16,7 +16,7 @@ impl Gateway {
     /// Answers with the file, and counts what became of it.
     pub(super) async fn file(
         &self,
-        session: &mut Session,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
         handler: usize,
         entry: &Arc<Entry>,

@@ -1,8 +1,8 @@
-//! The front desk of the traffic: pingora's phases, each a few lines that call a mechanism.
+//! The front desk of the traffic. Each request is read in one way or refused, then decided; what is ours is answered, what
+//! is plain goes to a worker and back (`plain`), all in `front`. Only the rest (upgrades, chunked requests, HTTP/1.0,
+//! HTTP/2) takes pingora's way through its phases, each a few lines here that call a mechanism:
 //!
-//! 1. `request_filter`: read the head in one way or refuse, decide, answer what is ours. What is plain goes to a
-//!    worker and back right here (`plain`); only the rest (upgrades, chunked requests, HTTP/1.0, HTTP/2) takes
-//!    pingora's way through the phases that follow.
+//! 1. `request_filter`: the same reading and deciding.
 //! 2. `upstream_peer`: a lease on the least busy worker, or a place in the queue.
 //! 3. `upstream_request_filter`, `response_filter`: the header policy, both ways.
 //! 4. `fail_to_connect`, `error_while_proxy`, `fail_to_proxy`: another try where it is safe, then 502, 503 or 504.
@@ -15,6 +15,7 @@ mod decide;
 mod exchange;
 mod failure;
 mod file;
+mod front;
 mod plain;
 mod reply;
 
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::HttpPeer;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, Result};
 use prometheus::IntCounter;
@@ -38,8 +40,9 @@ use crate::telemetry::metrics::{Metrics, class_of};
 use crate::telemetry::{Log, Reason};
 use crate::upstream::Connections;
 
-use decide::Act;
+use decide::{Act, ForApp};
 pub use exchange::Exchange;
+pub use front::Front;
 use reply::Own;
 
 /// An unused connection to a worker is closed after this long: below the 2 s after which gunicorn closes it by
@@ -96,7 +99,7 @@ impl Gateway {
     }
 
     /// The right to ask a worker, after a wait in the queue if need be.
-    async fn lease(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Lease> {
+    async fn lease(&self, session: &mut ServerSession, exchange: &mut Exchange) -> Result<Lease> {
         exchange.lease = None;
         let pool = &self.shared.pool;
         let lease = match pool.try_lease(exchange.again.as_ref()) {
@@ -111,7 +114,7 @@ impl Gateway {
         exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
         exchange.sent = Some(std::time::Instant::now());
         exchange.tried = Some(Arc::clone(lease.seat()));
-        if let Some(visitor) = door::of(session.as_downstream()) {
+        if let Some(visitor) = door::of(session) {
             visitor.leased();
         }
         Ok(lease)
@@ -140,7 +143,7 @@ impl Gateway {
     /// The head of the worker's answer is there: makes it what the client gets.
     fn began(
         &self,
-        session: &mut Session,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
         response: &mut ResponseHeader,
     ) -> Result<()> {
@@ -159,17 +162,82 @@ impl Gateway {
         finish::finish(response, session.req_header().version)
     }
 
+    fn begin(&self) -> Exchange {
+        let Shared { current, drain, metrics, .. } = &*self.shared;
+        Exchange::begin(current.get(), drain.exchange(), metrics.in_flight.clone())
+    }
+
+    /// Reads the request in one way and answers it, if it is not the app's; what is the app's comes back.
+    async fn settle(&self, session: &mut ServerSession, exchange: &mut Exchange) -> Result<Option<ForApp>> {
+        session.set_total_drain_timeout(Some(BODY_REST));
+        if self.shared.drain.begun() {
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+        }
+        if let (more, Some(visitor)) = (!session.is_body_done(), door::of(session)) {
+            visitor.decided(more);
+        }
+        match self.decide(session, exchange) {
+            Act::App(request) => return Ok(Some(request)),
+            Act::File { handler, entry } => self.file(session, exchange, handler, &entry).await?,
+            Act::Own(own, reason) => self.own(session, exchange, &own, reason).await?,
+            Act::Refuse(refusal) => {
+                // Where a message ends is in doubt: nothing more is read from this connection.
+                session.set_keepalive(None);
+                let own = Own::refusal(refusal.status());
+                self.own(session, exchange, &own, failure::refusal(refusal)).await?;
+            }
+        }
+        Ok(None)
+    }
+
     async fn own(
         &self,
-        session: &mut Session,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
         own: &Own,
         reason: Reason,
     ) -> Result<()> {
         exchange.answered_by_proxy(reason);
         self.shared.metrics.generated(reason);
-        let site = Arc::clone(&exchange.site);
-        reply::own(session, &site, own).await
+        reply::own(session, &exchange.site, own).await
+    }
+
+    /// A request failed for good: says so to a client that can still be told.
+    async fn fail(&self, session: &mut ServerSession, exchange: &mut Exchange, error: &Error) -> u16 {
+        let (status, reason) = failure::verdict(exchange, error);
+        exchange.answered_by_proxy(reason);
+        self.shared.metrics.generated(reason);
+        if let (Reason::UpstreamTimeout, Some(lease)) = (reason, &exchange.lease) {
+            lease.timed_out();
+        }
+        if exchange.retries() > 0 {
+            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "failed"]).inc();
+        }
+        if status != failure::NOBODY_LISTENS && session.response_written().is_none() {
+            let own = Own::Error { status, page: failure::page(reason), retry: status == 503 };
+            session.set_keepalive(None);
+            // When this cannot be written either, the client is gone.
+            let _ = reply::own(session, &exchange.site, &own).await;
+        }
+        status
+    }
+
+    /// Counts and records a request that is over.
+    fn finish(&self, session: &ServerSession, exchange: &mut Exchange, error: Option<&Error>) {
+        let sent = session.response_written().map(|response| response.status.as_u16());
+        let status = sent.unwrap_or(failure::CLIENT_GONE);
+        if sent.is_none() && exchange.reason.is_none() {
+            exchange.answered_by_proxy(Reason::ClientGone);
+        } else if let (Some(_), Some(error), None) = (sent, error, exchange.reason) {
+            // The head went out, the rest did not.
+            exchange.reason = Some(failure::verdict(exchange, error).1);
+        }
+        if let Some(lease) = &exchange.lease {
+            self.shared.slots.count(&self.shared.metrics, lease.slot, status);
+        }
+        exchange.finish(session, status, &self.shared.log);
     }
 }
 
@@ -178,8 +246,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        let Shared { current, drain, metrics, .. } = &*self.shared;
-        Exchange::begin(current.get(), drain.exchange(), metrics.in_flight.clone())
+        self.begin()
     }
 
     /// No modules: compression is the app's choice, and each module costs a call per chunk.
@@ -187,43 +254,13 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let downstream = session.as_downstream_mut();
-        downstream.set_total_drain_timeout(Some(BODY_REST));
-        if self.shared.drain.begun() {
-            downstream.set_keepalive(None);
-        } else if downstream.get_keepalive().is_some() {
-            downstream.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+        let Some(ForApp { rewrite, .. }) = self.settle(downstream, exchange).await? else { return Ok(true) };
+        if let Some(target) = rewrite {
+            downstream.req_header_mut().set_raw_path(target.as_bytes())?;
         }
-        if let (more, Some(visitor)) = (!downstream.is_body_done(), door::of(downstream)) {
-            visitor.decided(more);
-        }
-        match self.decide(session, exchange) {
-            Act::App { rewrite, plain } => {
-                if let Some(target) = rewrite {
-                    session.req_header_mut().set_raw_path(target.as_bytes())?;
-                }
-                body::begin(session, exchange, &self.shared.metrics, plain).await?;
-                if plain {
-                    return self.plain(session, exchange).await.map(|()| true);
-                }
-                exchange.upgrade = failure::wants_websocket(session);
-                Ok(false)
-            }
-            Act::File { handler, entry } => {
-                self.file(session, exchange, handler, &entry).await?;
-                Ok(true)
-            }
-            Act::Own(own, reason) => {
-                self.own(session, exchange, &own, reason).await?;
-                Ok(true)
-            }
-            Act::Refuse(refusal) => {
-                // Where a message ends is in doubt: nothing more is read from this connection.
-                session.set_keepalive(None);
-                self.own(session, exchange, &Own::refusal(refusal.status()), failure::refusal(refusal))
-                    .await?;
-                Ok(true)
-            }
-        }
+        body::begin(downstream, exchange, &self.shared.metrics, false).await?;
+        exchange.upgrade = failure::wants_websocket(downstream);
+        Ok(false)
     }
 
     async fn request_body_filter(
@@ -242,7 +279,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        let lease = self.lease(session, exchange).await?;
+        let lease = self.lease(session.as_downstream_mut(), exchange).await?;
         let mut peer = match &lease.address {
             Address::Tcp(address) => HttpPeer::new(*address, false, String::new()),
             Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?,
@@ -308,7 +345,7 @@ impl ProxyHttp for Gateway {
         {
             visitor.upgraded();
         }
-        self.began(session, exchange, response)
+        self.began(session.as_downstream_mut(), exchange, response)
     }
 
     fn fail_to_connect(
@@ -329,7 +366,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         client_reused: bool,
     ) -> Box<Error> {
-        failure::interrupted(session, exchange, error, client_reused)
+        failure::interrupted(session.as_downstream(), exchange, error, client_reused)
     }
 
     async fn fail_to_proxy(
@@ -338,22 +375,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         exchange: &mut Exchange,
     ) -> FailToProxy {
-        let (status, reason) = failure::verdict(exchange, error);
-        exchange.answered_by_proxy(reason);
-        self.shared.metrics.generated(reason);
-        if let (Reason::UpstreamTimeout, Some(lease)) = (reason, &exchange.lease) {
-            lease.timed_out();
-        }
-        if exchange.retries() > 0 {
-            self.shared.metrics.upstream_retries.with_label_values(&[exchange.retried(), "failed"]).inc();
-        }
-        if status != failure::NOBODY_LISTENS && session.response_written().is_none() {
-            let own = Own::Error { status, page: failure::page(reason), retry: status == 503 };
-            let site = Arc::clone(&exchange.site);
-            session.set_keepalive(None);
-            // When this cannot be written either, the client is gone.
-            let _ = reply::own(session, &site, &own).await;
-        }
+        let status = self.fail(session.as_downstream_mut(), exchange, error).await;
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
@@ -363,17 +385,6 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
-        let sent = session.response_written().map(|response| response.status.as_u16());
-        let status = sent.unwrap_or(failure::CLIENT_GONE);
-        if sent.is_none() && exchange.reason.is_none() {
-            exchange.answered_by_proxy(Reason::ClientGone);
-        } else if let (Some(_), Some(error), None) = (sent, error, exchange.reason) {
-            // The head went out, the rest did not.
-            exchange.reason = Some(failure::verdict(exchange, error).1);
-        }
-        if let Some(lease) = &exchange.lease {
-            self.shared.slots.count(&self.shared.metrics, lease.slot, status);
-        }
-        exchange.finish(session, status, &self.shared.log);
+        self.finish(session.as_downstream(), exchange, error);
     }
 }

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::TRANSFER_ENCODING;
 use http::{Method, Version};
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{BODY_REST, Exchange, Gateway, failure};
 use crate::door;
-use crate::upstream::{Body, Framing, Head, Malformed, Stream, parse};
+use crate::upstream::{Body, Framing, Head, Malformed, Reading, Stream, Writing, parse};
 
 /// Room for an answer's head and a small body.
 const FIRST_READ: usize = 8 * 1024;
@@ -27,7 +27,7 @@ const NEXT_READ: usize = 128 * 1024;
 
 impl Gateway {
     /// Carries a plain request to a worker and the answer back.
-    pub(super) async fn plain(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    pub(super) async fn plain(&self, session: &mut ServerSession, exchange: &mut Exchange) -> Result<()> {
         loop {
             match self.attempt(session, exchange).await {
                 Err(error) if error.retry() => {}
@@ -36,7 +36,7 @@ impl Gateway {
         }
     }
 
-    async fn attempt(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    async fn attempt(&self, session: &mut ServerSession, exchange: &mut Exchange) -> Result<()> {
         let lease = self.lease(session, exchange).await?;
         let seat = Arc::clone(lease.seat());
         exchange.lease = Some(lease);
@@ -44,10 +44,14 @@ impl Gateway {
         let harmless = failure::harmless_twice(session.req_header());
         let kept = self.connections.take(&seat).filter(|stream| harmless || stream.is_open());
         let reused = kept.is_some();
-        let stream = match kept {
+        let mut head = self.head(session, exchange);
+        let mut stream = match kept {
             Some(stream) => stream,
-            None => match self.connections.open(&seat, exchange.site.connect_timeout).await {
-                Ok(stream) => stream,
+            None => match self.connections.open(&seat, exchange.site.connect_timeout, &head).await {
+                Ok((stream, sent)) => {
+                    head.advance(sent);
+                    stream
+                }
                 Err(error) => {
                     let error = Error::because(ErrorType::ConnectError, "connecting to a worker", error);
                     return Err(failure::unreachable(exchange, error.into_up()));
@@ -55,7 +59,7 @@ impl Gateway {
             },
         };
         self.connected(exchange, reused);
-        let mut carrier = Carrier::new(&stream, self.head(session, exchange), session);
+        let mut carrier = Carrier::new(&mut stream, head, session);
         let carried = carrier.run(self, session, exchange).await;
         let in_order = carrier.leaves_order();
         match carried {
@@ -70,7 +74,7 @@ impl Gateway {
     }
 
     /// The request head as it goes to the worker, with what there is of the body.
-    fn head(&self, session: &Session, exchange: &Exchange) -> Bytes {
+    fn head(&self, session: &ServerSession, exchange: &Exchange) -> Bytes {
         let request = session.req_header();
         let mut head = Vec::with_capacity(2048);
         head.extend_from_slice(request.method.as_str().as_bytes());
@@ -82,7 +86,7 @@ impl Gateway {
         self.count_stripped(stripped);
         head.extend_from_slice(b"\r\n");
         // Of a body, as much as was read before a worker was asked for.
-        if let Some(body) = session.as_downstream().get_retry_buffer() {
+        if let Some(body) = session.get_retry_buffer() {
             head.extend_from_slice(&body);
         }
         head.extend_from_slice(&exchange.early);
@@ -92,7 +96,8 @@ impl Gateway {
 
 /// One request on its way to a worker, and the answer on its way back.
 struct Carrier<'a> {
-    stream: &'a Stream,
+    reading: Reading<'a>,
+    writing: Writing<'a>,
     /// What of the request has come and must still be sent.
     unsent: Bytes,
     /// All of the request has come.
@@ -119,11 +124,13 @@ enum Event {
 }
 
 impl<'a> Carrier<'a> {
-    fn new(stream: &'a Stream, head: Bytes, session: &mut Session) -> Self {
+    fn new(stream: &'a mut Stream, head: Bytes, session: &mut ServerSession) -> Self {
+        let (reading, writing) = stream.split();
         Self {
-            stream,
+            reading,
+            writing,
             unsent: head,
-            request_done: session.as_downstream_mut().is_body_done(),
+            request_done: session.is_body_done(),
             sent_well: true,
             buffer: BytesMut::with_capacity(FIRST_READ),
             body: None,
@@ -142,7 +149,12 @@ impl<'a> Carrier<'a> {
         self.keep && self.sent_well && self.request_done && self.unsent.is_empty() && self.buffer.is_empty()
     }
 
-    async fn run(&mut self, gateway: &Gateway, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    async fn run(
+        &mut self,
+        gateway: &Gateway,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
         let limit = exchange.site.request_timeout;
         let mut late = pin!(sleep_until(self.moved + limit));
         while !self.is_done() {
@@ -185,17 +197,17 @@ impl<'a> Carrier<'a> {
         Ok(())
     }
 
-    async fn next(&mut self, session: &mut Session, late: Pin<&mut Sleep>) -> Event {
-        let Self { stream, unsent, request_done, buffer, body, watching, .. } = self;
+    async fn next(&mut self, session: &mut ServerSession, late: Pin<&mut Sleep>) -> Event {
+        let Self { reading, writing, unsent, request_done, buffer, body, watching, .. } = self;
         let room = if body.is_some() { NEXT_READ } else { FIRST_READ };
         if buffer.capacity() - buffer.len() < room / 2 {
             buffer.reserve(room);
         }
         tokio::select! {
             biased;
-            wrote = stream.write(unsent), if !unsent.is_empty() => Event::Wrote(wrote),
-            read = stream.read(buffer) => Event::Read(read),
-            piece = session.as_downstream_mut().read_body_or_idle(*request_done),
+            wrote = writing.write(unsent), if !unsent.is_empty() => Event::Wrote(wrote),
+            read = reading.read(buffer) => Event::Read(read),
+            piece = session.read_body_or_idle(*request_done),
                 if *watching && unsent.is_empty() => Event::Client(piece),
             () = late => Event::Late,
         }
@@ -204,12 +216,12 @@ impl<'a> Carrier<'a> {
     /// A piece of the request body came, or its end.
     fn client_sent(
         &mut self,
-        session: &mut Session,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
         piece: Option<Bytes>,
     ) -> Result<()> {
-        self.request_done = piece.is_none() || session.as_downstream_mut().is_body_done();
-        if let (true, Some(visitor)) = (self.request_done, door::of(session.as_downstream())) {
+        self.request_done = piece.is_none() || session.is_body_done();
+        if let (true, Some(visitor)) = (self.request_done, door::of(session)) {
             visitor.body_over();
         }
         if let Some(piece) = piece {
@@ -232,7 +244,7 @@ impl<'a> Carrier<'a> {
     async fn answer(
         &mut self,
         gateway: &Gateway,
-        session: &mut Session,
+        session: &mut ServerSession,
         exchange: &mut Exchange,
     ) -> Result<()> {
         while self.body.is_none() {
@@ -254,7 +266,7 @@ impl<'a> Carrier<'a> {
             }
             gateway.began(session, exchange, &mut header)?;
             let last = !header.status.is_informational();
-            session.write_response_header(header, false).await.map_err(|error| error.into_down())?;
+            session.write_response_header(header).await.map_err(|error| error.into_down())?;
             if last {
                 (self.body, self.keep) = (Some(Body::new(framing)), keep);
             }
@@ -263,7 +275,7 @@ impl<'a> Carrier<'a> {
         exchange.moved();
         while let Some(piece) = body.next(&mut self.buffer).map_err(malformed)? {
             let end = body.is_done();
-            let written = session.write_response_body(Some(piece), end).await;
+            let written = session.write_response_body(piece, end).await;
             written.map_err(|error| error.into_down())?;
         }
         Ok(())
@@ -271,11 +283,11 @@ impl<'a> Carrier<'a> {
 }
 
 /// Reads what is left of the request, so that closing does not take the answer from the client's hands.
-async fn discard(session: &mut Session) {
-    if !session.as_downstream_mut().is_body_done() {
+async fn discard(session: &mut ServerSession) {
+    if !session.is_body_done() {
         session.set_keepalive(None);
         // Late or broken, it ends here.
-        let _ = timeout(BODY_REST, session.as_downstream_mut().drain_request_body()).await;
+        let _ = timeout(BODY_REST, session.drain_request_body()).await;
     }
 }
 

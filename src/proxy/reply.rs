@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use crate::appyaml::ErrorCode;
 use crate::files::{Answer, Body};
@@ -53,7 +53,7 @@ impl Own {
 ///
 /// # Errors
 /// When the client is gone.
-pub(super) async fn own(session: &mut Session, site: &Site, own: &Own) -> pingora::Result<()> {
+pub(super) async fn own(session: &mut ServerSession, site: &Site, own: &Own) -> pingora::Result<()> {
     let (head, body) = build(site, own)?;
     send(session, head, body).await
 }
@@ -99,11 +99,11 @@ fn error_text(status: u16) -> Bytes {
     Bytes::from(format!("<!doctype html>\n<title>{status} {reason}</title>\n<h1>{status} {reason}</h1>\n"))
 }
 
-async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> pingora::Result<()> {
+async fn send(session: &mut ServerSession, head: ResponseHeader, body: Bytes) -> pingora::Result<()> {
     let empty = body.is_empty();
-    session.write_response_header(Box::new(head), empty).await?;
+    session.write_response_header(Box::new(head)).await?;
     if !empty {
-        session.write_response_body(Some(body), true).await?;
+        session.write_response_body(body, true).await?;
     }
     Ok(())
 }
@@ -112,26 +112,24 @@ async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> pingo
 ///
 /// # Errors
 /// When the client is gone, or the file became shorter than announced.
-pub(super) async fn file(session: &mut Session, answer: Answer) -> pingora::Result<u64> {
+pub(super) async fn file(session: &mut ServerSession, answer: Answer) -> pingora::Result<u64> {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     parts.headers = answer.headers;
     let head = Box::new(ResponseHeader::from(parts));
-    // Past the modules: there are none.
-    let downstream = session.as_downstream_mut();
     match answer.body {
         Body::None => {
-            downstream.write_response_header(head).await?;
+            session.write_response_header(head).await?;
             Ok(0)
         }
         Body::Bytes(bytes) => {
             let sent = bytes.len() as u64;
-            downstream.write_response_header(head).await?;
-            downstream.write_response_body(bytes, true).await?;
+            session.write_response_header(head).await?;
+            session.write_response_body(bytes, true).await?;
             Ok(sent)
         }
         Body::Stream(mut reader) => {
-            downstream.write_response_header(head).await?;
+            session.write_response_header(head).await?;
             let mut sent = 0;
             loop {
                 let piece = reader.next().await.map_err(|error| {
@@ -139,9 +137,9 @@ pub(super) async fn file(session: &mut Session, answer: Answer) -> pingora::Resu
                 })?;
                 let Some(piece) = piece else { break };
                 sent += piece.len() as u64;
-                downstream.write_response_body(piece, false).await?;
+                session.write_response_body(piece, false).await?;
             }
-            downstream.write_response_body(Bytes::new(), true).await?;
+            session.write_response_body(Bytes::new(), true).await?;
             Ok(sent)
         }
     }

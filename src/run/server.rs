@@ -9,14 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerOptions, ServerApp};
 use pingora::protocols::http::v2::server::H2Options;
-use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
 
 use crate::door::{Door, Entrance, KEEP_ALIVE_SECONDS};
 use crate::listen::{BindError, Bound, Local};
-use crate::proxy::{Gateway, Shared};
+use crate::proxy::{Front, Gateway, Shared};
 use crate::settings::{Resolved, Settings};
 
 /// Unused connections to workers that are kept, for each proxy thread; above the connections a thread serves at
@@ -51,14 +51,15 @@ pub(super) fn gateway(
     door: &Arc<Door>,
     shard: usize,
     settings: &Settings,
-) -> Service<Entrance<HttpProxy<Gateway>>> {
+) -> Service<Entrance<Front>> {
     let mut options = HttpServerOptions::default();
     options.h2c = settings.h2c.value;
     options.h2_idle_timeout = Some(Duration::from_secs(KEEP_ALIVE_SECONDS));
     let mut proxy = http_proxy(&server.configuration, Gateway::new(Arc::clone(shared)));
     proxy.server_options = Some(options);
     proxy.h2_options = Some(h2_options());
-    Service::new(format!("proxy-{shard}"), Entrance::new(proxy, Arc::clone(door)))
+    let front = Front::new(Gateway::new(Arc::clone(shared)), proxy);
+    Service::new(format!("proxy-{shard}"), Entrance::new(front, Arc::clone(door)))
 }
 
 /// Every limit that has no bound, or an implied one, by default (CVE-2026-105297).

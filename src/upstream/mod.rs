@@ -23,7 +23,7 @@ use crate::balance::Seat;
 
 pub use body::Body;
 pub use response::{Framing, Head, parse};
-pub use stream::Stream;
+pub use stream::{Reading, Stream, Writing};
 
 /// An unused connection is closed after this long: below the 2 s after which gunicorn closes it by default, so that
 /// a request does not meet a connection its worker is just closing.
@@ -67,12 +67,12 @@ impl Connections {
         None
     }
 
-    /// Opens a connection to this worker.
+    /// Opens a connection to this worker and sends the start of `first`; how much of it is told.
     ///
     /// # Errors
     /// What the operating system says; `TimedOut` after `limit`.
-    pub async fn open(&self, seat: &Seat, limit: Duration) -> io::Result<Stream> {
-        match tokio::time::timeout(limit, Stream::connect(&seat.address)).await {
+    pub async fn open(&self, seat: &Seat, limit: Duration, first: &[u8]) -> io::Result<(Stream, usize)> {
+        match tokio::time::timeout(limit, Stream::connect(&seat.address, first)).await {
             Ok(result) => result,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }

@@ -4,8 +4,11 @@
 use std::io;
 
 use bytes::BytesMut;
-use rustix::net::{RecvFlags, recv};
-use tokio::net::{TcpStream, UnixStream};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::{SockAddr, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use crate::balance::Address;
 
@@ -28,15 +31,44 @@ macro_rules! either {
 }
 
 impl Stream {
-    pub(super) async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
+    /// Connects and sends the start of `first`, as much as goes at once; how much is told. On one machine the
+    /// connection stands when the call returns, and waiting to be told so would cost a turn of the reactor.
+    pub(super) async fn connect(address: &Address, first: &[u8]) -> io::Result<(Self, usize)> {
+        let to: SockAddr = match address {
+            Address::Tcp(address) => (*address).into(),
+            Address::Unix(path) => SockAddr::unix(path)?,
+        };
+        let socket = Socket::new(to.domain(), Type::STREAM.nonblocking().cloexec(), None)?;
+        match socket.connect(&to) {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+                return Err(error);
             }
-            Address::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            _ => {}
         }
+        let sent = match send(&socket, first, SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN | Errno::NOTCONN) => None,
+            sent => Some(sent?),
+        };
+        let stream = match address {
+            Address::Tcp(_) => {
+                socket.set_tcp_nodelay(true)?;
+                Self::Tcp(TcpStream::from_std(socket.into())?)
+            }
+            Address::Unix(_) => Self::Unix(UnixStream::from_std(socket.into())?),
+        };
+        if sent.is_none() {
+            stream.stands().await?;
+        }
+        Ok((stream, sent.unwrap_or_default()))
+    }
+
+    /// Waits until it is connected, or is not going to be.
+    async fn stands(&self) -> io::Result<()> {
+        let error = either!(self, stream => {
+            stream.writable().await?;
+            stream.take_error()?
+        });
+        error.map_or(Ok(()), Err)
     }
 
     /// Whether nothing came on it: neither its end nor anything that no request asked for. Costs a system call only
@@ -52,36 +84,58 @@ impl Stream {
     pub fn is_open(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = either!(self, stream => recv(stream, &mut [0_u8], flags));
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+        matches!(peeked, Err(Errno::AGAIN))
     }
 
+    /// Its two directions.
+    pub fn split(&mut self) -> (Reading<'_>, Writing<'_>) {
+        match self {
+            Self::Tcp(stream) => {
+                let (reading, writing) = stream.split();
+                (Reading::Tcp(reading), Writing::Tcp(writing))
+            }
+            Self::Unix(stream) => {
+                let (reading, writing) = stream.split();
+                (Reading::Unix(reading), Writing::Unix(writing))
+            }
+        }
+    }
+}
+
+/// What comes. It notes when all of it was taken, which saves the next one who asks a system call.
+#[derive(Debug)]
+pub enum Reading<'a> {
+    /// See [`Stream::Tcp`].
+    Tcp(tcp::ReadHalf<'a>),
+    /// See [`Stream::Unix`].
+    Unix(unix::ReadHalf<'a>),
+}
+
+impl Reading<'_> {
     /// Appends what has come to `buffer`, at least one byte; 0 at the end.
     ///
     /// # Errors
     /// What the operating system says.
-    pub async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        loop {
-            match either!(self, stream => stream.try_read_buf(buffer)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    either!(self, stream => stream.readable().await)?;
-                }
-                read => return read,
-            }
-        }
+    pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        either!(self, half => half.read_buf(buffer).await)
     }
+}
 
+/// What goes.
+#[derive(Debug)]
+pub enum Writing<'a> {
+    /// See [`Stream::Tcp`].
+    Tcp(tcp::WriteHalf<'a>),
+    /// See [`Stream::Unix`].
+    Unix(unix::WriteHalf<'a>),
+}
+
+impl Writing<'_> {
     /// Sends some of `data`, at least one byte.
     ///
     /// # Errors
     /// What the operating system says.
-    pub async fn write(&self, data: &[u8]) -> io::Result<usize> {
-        loop {
-            match either!(self, stream => stream.try_write(data)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    either!(self, stream => stream.writable().await)?;
-                }
-                written => return written,
-            }
-        }
+    pub async fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        either!(self, half => half.write(data).await)
     }
 }

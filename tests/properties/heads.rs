@@ -58,10 +58,8 @@ fn ours(bytes: &[u8]) -> Option<(Meaning, RequestHeader)> {
         BODY_LIMIT,
     );
     let head = head.ok()?;
-    let mut line = Line::default();
-    line.feed(bytes);
     let lost_length = strict::has_lost_length(&request.headers, || raw);
-    if lost_length || line.is_odd() {
+    if lost_length || Line::of(bytes).odd {
         return None;
     }
     let target = match head.asked {
