@@ -3,7 +3,8 @@
 //! 1. `entrance`: counts connections, turns away what is above the limit, and hands the rest to pingora.
 //! 2. `visitor`: one connection as pingora sees it; knows whether a head, a body or the taking of an answer is awaited, and
 //!    for how long. `papers`: what pingora asks of it besides.
-//! 3. `patience`: how long is too long, as a pure value.
+//! 3. `sending`: what is written to it, in as few calls as may be. `patience` and `rest`: how long is
+//!    too long.
 //! 4. `farewell`: the answer to a connection that never made a request: pingora gives its own without a line in the log.
 //!
 //! What a request means is decided elsewhere; nothing here looks at a header.
@@ -12,6 +13,8 @@ mod entrance;
 mod farewell;
 mod papers;
 mod patience;
+mod rest;
+mod sending;
 mod visitor;
 
 use std::sync::Arc;
@@ -24,8 +27,8 @@ use crate::telemetry::metrics::{HandlerKind, HandlerMetrics, Metrics};
 pub use entrance::Entrance;
 pub use visitor::{Visitor, of, refuse, unread};
 
-/// An idle connection is closed after so many seconds.
-pub const KEEP_ALIVE_SECONDS: u64 = 75;
+/// An idle connection is closed after this long.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// From the first byte of a head to its last.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Bytes of a head that are read before it is given up: above what `headers::strict` allows, so that a head that is just

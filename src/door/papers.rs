@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -15,7 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::visitor::{Stage, Visitor};
-use super::{HEAD_TIME, KEEP_ALIVE_SECONDS};
+use super::{HEAD_TIME, KEEP_ALIVE};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,7 +26,7 @@ impl Peek for Visitor {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let Some(stream) = &mut self.stream else { return Ok(false) };
         let mut got = 0;
-        let mut limit = Duration::from_secs(KEEP_ALIVE_SECONDS);
+        let mut limit = KEEP_ALIVE;
         while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
             let Ok(count) = timeout(limit, stream.read(rest)).await else { break };
             got += match count? {

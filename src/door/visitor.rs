@@ -16,6 +16,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::entrance::{peer, see_off};
 use super::farewell::Cause;
 use super::patience::{Awaited, Patience};
+use super::rest::Rest;
+use super::sending::Sending;
 use super::{HEAD_MOST, HEAD_TIME, Ticket};
 use crate::headers::line::Line;
 
@@ -92,6 +94,8 @@ pub struct Visitor {
     pub(super) back: Vec<u8>,
     /// What was read since the first byte of the head, with what came of the body at once.
     past: Vec<u8>,
+    sending: Sending,
+    rest: Rest,
     reading: Waiting,
     writing: Waiting,
     /// Why it ends without a request.
@@ -142,6 +146,8 @@ impl Visitor {
             began: None,
             back: Vec::new(),
             past: Vec::new(),
+            sending: Sending::default(),
+            rest: Rest::default(),
             reading: Waiting::default(),
             writing: Waiting::default(),
             cause: None,
@@ -238,11 +244,13 @@ impl Visitor {
         }
         let before = buffer.filled().len();
         if self.take(cx, buffer).is_pending() {
-            // Before its first byte a connection is idle, and pingora's keep-alive counts.
+            // Before its first byte a connection is idle.
             if idle {
                 self.past.clear();
                 self.past.shrink_to(PAST_KEPT);
-                return Poll::Pending;
+                let round = self.round.load(Ordering::Relaxed);
+                // The end of the connection, as if the client had closed it.
+                return if self.rest.is_over(cx, round) { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             return if self.is_late(cx) { self.give_up(Cause::TooSlow) } else { Poll::Pending };
         }
@@ -328,23 +336,8 @@ impl AsyncWrite for Visitor {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let visitor = self.get_mut();
         let Some(stream) = &mut visitor.stream else { return Poll::Ready(Ok(0)) };
-        let result = Pin::new(stream).poll_write(cx, bytes);
+        let result = visitor.sending.write(stream, cx, bytes);
         visitor.written(cx, result)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let visitor = self.get_mut();
-        let Some(stream) = &mut visitor.stream else { return Poll::Ready(Ok(0)) };
-        let result = Pin::new(stream).poll_write_vectored(cx, pieces);
-        visitor.written(cx, result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -352,7 +345,7 @@ impl AsyncWrite for Visitor {
         let Some(stream) = visitor.stream.as_mut().filter(|_| visitor.cause.is_none()) else {
             return Poll::Ready(Ok(()));
         };
-        let result = Pin::new(stream).poll_flush(cx).map_ok(|()| 0);
+        let result = visitor.sending.flush(stream, cx).map_ok(|()| 0);
         ready!(visitor.written(cx, result))?;
         Poll::Ready(Ok(()))
     }
@@ -360,7 +353,10 @@ impl AsyncWrite for Visitor {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let visitor = self.get_mut();
         match visitor.stream.as_mut().filter(|_| visitor.cause.is_none()) {
-            Some(stream) => Pin::new(stream).poll_shutdown(cx),
+            Some(stream) => {
+                ready!(visitor.sending.flush(stream, cx))?;
+                Pin::new(stream).poll_shutdown(cx)
+            }
             None => Poll::Ready(Ok(())),
         }
     }

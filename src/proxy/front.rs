@@ -18,7 +18,7 @@ use pingora::{ErrorType, Result};
 use tokio::sync::Notify;
 
 use super::decide::ForApp;
-use super::{Exchange, Gateway, body};
+use super::{Exchange, Gateway, KEPT, body};
 use crate::door;
 
 /// What the connections of one proxy thread are given to.
@@ -100,7 +100,8 @@ impl HttpServerApp for Front {
             return self.pingora.process_new_http(session, shutdown).await;
         };
         visitor.expect_head();
-        let keep_alive = session.get_keepalive();
+        let keep_alive = session.get_keepalive().and(KEPT);
+        session.set_keepalive(keep_alive);
         match self.read(&mut session).await {
             Ok(true) => {}
             Err(error) if *error.etype() == ErrorType::InvalidHTTPHeader => {

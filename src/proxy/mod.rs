@@ -31,7 +31,7 @@ use pingora::{Error, Result};
 use prometheus::IntCounter;
 
 use crate::balance::{Address, Lease, Pool};
-use crate::door::{self, KEEP_ALIVE_SECONDS};
+use crate::door;
 use crate::drain::Drain;
 use crate::headers::{finish, send};
 use crate::settings::WORKERS_MAX;
@@ -48,6 +48,8 @@ use reply::Own;
 /// An unused connection to a worker is closed after this long: below the 2 s after which gunicorn closes it by
 /// default, so that a request does not meet a connection its worker is just closing.
 const WORKER_IDLE: std::time::Duration = std::time::Duration::from_millis(1500);
+/// Pingora's word for a connection that is kept and that pingora does not time: `door` does.
+const KEPT: Option<u64> = Some(0);
 /// What is left of a request body after an early answer must arrive within this time.
 const BODY_REST: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -173,7 +175,7 @@ impl Gateway {
         if self.shared.drain.begun() {
             session.set_keepalive(None);
         } else if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(KEEP_ALIVE_SECONDS));
+            session.set_keepalive(KEPT);
         }
         if let (more, Some(visitor)) = (!session.is_body_done(), door::of(session)) {
             visitor.decided(more);

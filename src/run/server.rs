@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerOptions, ServerApp};
@@ -15,7 +14,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, Server, ShutdownWatch};
 use pingora::services::listening::Service;
 
-use crate::door::{Door, Entrance, KEEP_ALIVE_SECONDS};
+use crate::door::{Door, Entrance, KEEP_ALIVE};
 use crate::listen::{BindError, Bound, Local};
 use crate::proxy::{Front, Gateway, Shared};
 use crate::settings::{Resolved, Settings};
@@ -24,9 +23,9 @@ use crate::settings::{Resolved, Settings};
 /// once, reconnecting doubles the cost of a request.
 const KEPT_CONNECTIONS: usize = 1024;
 
-/// Of a connection. What is read goes where it is wanted: pingora's 64 KiB would be zeroed for every connection, which took
-/// half of the instructions of a request that came alone. What is written waits for the rest of a small answer.
-const BUFFERS: L4BufferSettings = L4BufferSettings { read: Some(0), write: Some(4096) };
+/// Of a connection: none of pingora's. What is read goes where it is wanted: 64 KiB would be zeroed for every connection,
+/// which took half of the instructions of a request that came alone. What is written is gathered by `door`.
+const BUFFERS: L4BufferSettings = L4BufferSettings { read: Some(0), write: Some(0) };
 
 /// Streams of one connection of HTTP/2 at a time.
 const H2_STREAMS: u32 = 100;
@@ -59,7 +58,7 @@ pub(super) fn gateway(
 ) -> Service<Entrance<Front>> {
     let mut options = HttpServerOptions::default();
     options.h2c = settings.h2c.value;
-    options.h2_idle_timeout = Some(Duration::from_secs(KEEP_ALIVE_SECONDS));
+    options.h2_idle_timeout = Some(KEEP_ALIVE);
     let mut proxy = http_proxy(&server.configuration, Gateway::new(Arc::clone(shared)));
     proxy.server_options = Some(options);
     proxy.h2_options = Some(h2_options());
