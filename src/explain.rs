@@ -16,7 +16,7 @@ use crate::site::{Reading, source};
 const HOST: &str = "localhost";
 
 /// One URL's fate.
-struct Told<'m> {
+pub struct Told<'m> {
     url: String,
     path: String,
     decision: Result<Explanation<'m, String>, Refusal>,
@@ -48,6 +48,12 @@ pub fn urls(
             if json { writeln!(text, "{}", told.json(map)) } else { writeln!(text, "{}", told.text(map)) };
     }
     Ok(text)
+}
+
+/// Explains one URL, a bare path or a whole one, as if it were asked with GET; over http unless it says https.
+#[must_use]
+pub fn one<'m>(map: &'m UrlMap, files: &FileServer, url: &str) -> Told<'m> {
+    tell(map, files, url, &Method::GET, false)
 }
 
 fn tell<'m>(map: &'m UrlMap, files: &FileServer, url: &str, method: &Method, https: bool) -> Told<'m> {
@@ -94,17 +100,45 @@ fn parts(url: &str, https: bool) -> (&'static str, String, String) {
 }
 
 /// What a decision means, in the contract's words.
-struct Outcome {
-    action: &'static str,
-    status: Option<u16>,
-    handler: Option<usize>,
-    location: Option<String>,
-    script: Option<String>,
-    file: Option<String>,
+pub struct Outcome {
+    /// `script`, `static`, `blocked_login`, `redirect`, `not_found`, `bad_request` or `health`.
+    pub action: &'static str,
+    /// None where the app decides.
+    pub status: Option<u16>,
+    /// The handler, by its place in the map.
+    pub handler: Option<usize>,
+    /// Where a redirect leads.
+    pub location: Option<String>,
+    /// What the app is to run.
+    pub script: Option<String>,
+    /// Relative to the application directory.
+    pub file: Option<String>,
 }
 
 impl Told<'_> {
-    fn outcome(&self) -> Outcome {
+    /// The URL as given.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The path that the handlers were matched with, decoded.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How it came to that, or why nothing was decided.
+    ///
+    /// # Errors
+    /// The request would be refused before any handler.
+    pub const fn decision(&self) -> Result<&Explanation<'_, String>, &Refusal> {
+        self.decision.as_ref()
+    }
+
+    /// What it comes to.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
         let plain = |action, status| Outcome {
             action,
             status,
@@ -143,7 +177,9 @@ impl Told<'_> {
         }
     }
 
-    fn json(&self, map: &UrlMap) -> Value {
+    /// One object, as the contract words it.
+    #[must_use]
+    pub fn json(&self, map: &UrlMap) -> Value {
         let outcome = self.outcome();
         let handler = outcome.handler.and_then(|index| map.handlers().get(index));
         json!({

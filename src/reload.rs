@@ -18,7 +18,7 @@ use crate::balance::{Limits, Pool};
 use crate::drain::Stage;
 use crate::plan;
 use crate::settings::{Hints, Options, Settings};
-use crate::site::{self, Current, Reading, Sight, Site};
+use crate::site::{self, Current, LoadError, Reading, Sight, Site};
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{Command, Handle, Plan};
 
@@ -78,6 +78,21 @@ pub fn limits(settings: &Settings, slots: usize) -> Limits {
     }
 }
 
+/// Why a reload changed nothing.
+struct Fault {
+    /// For the log.
+    log: String,
+    /// For the status, which more people see: without the lines of app.yaml, one of which may hold a secret.
+    shown: String,
+}
+
+impl Fault {
+    fn from_display(error: impl ToString) -> Self {
+        let log = error.to_string();
+        Self { shown: log.clone(), log }
+    }
+}
+
 impl Reloader {
     /// Catches SIGHUP; must be called within a tokio runtime.
     ///
@@ -113,7 +128,7 @@ impl Reloader {
         }
     }
 
-    fn report(&self, result: Result<(), String>, cause: &str) {
+    fn report(&self, result: Result<(), Fault>, cause: &str) {
         let succeeded = result.is_ok();
         // A site that was built and not put in force has left series behind, too.
         self.current.get().forget_others(&self.metrics);
@@ -122,15 +137,15 @@ impl Reloader {
         self.metrics.config_reloads.with_label_values(&[label]).inc();
         match result {
             Ok(()) => info!(cause, generation = self.current.get().generation, "configuration reloaded"),
-            Err(text) => {
-                error!(cause, error = %text, "configuration not reloaded: the old one stays in force");
-                self.current.refused(text);
+            Err(Fault { log, shown }) => {
+                error!(cause, error = %log, "configuration not reloaded: the old one stays in force");
+                self.current.refused(shown);
             }
         }
     }
 
     /// app.yaml alone, for the routing.
-    fn reload_routes(&mut self) -> Result<(), String> {
+    fn reload_routes(&mut self) -> Result<(), Fault> {
         let settings = self.settings.clone();
         let reading = self.read(&settings);
         let site = self.build(reading, &settings)?;
@@ -148,26 +163,29 @@ impl Reloader {
     }
 
     /// Both files, and the workers.
-    async fn reload_all(&mut self) -> Result<(), String> {
+    async fn reload_all(&mut self) -> Result<(), Fault> {
         let fresh =
-            Settings::load(&self.flags, &self.app_dir, self.terminal).map_err(|error| error.to_string())?;
+            Settings::load(&self.flags, &self.app_dir, self.terminal).map_err(Fault::from_display)?;
         let reading = self.read(&fresh);
-        let Some(app) = &reading.app else { return Err(reading.rendered(Severity::Error)) };
+        let Some(app) = &reading.app else {
+            let (log, shown) = (reading.rendered(Severity::Error), reading.brief(Severity::Error));
+            return Err(Fault { log, shown });
+        };
         let settings = fresh.with_hints(&hints(app, &fresh));
         for option in self.settings.changes_needing_restart(&settings) {
             warn!(option, "this option takes effect when compat-proxy is started again");
         }
         let site = self.build(reading, &settings)?;
         let planned = plan::make(&settings, &site.app, &self.app_dir, &self.private)
-            .map_err(|error| error.to_string())?;
+            .map_err(Fault::from_display)?;
         for note in &planned.notes {
             warn!("{note}");
         }
         // Workers first: new routes never meet a fleet that cannot serve them, and code that does not start
         // never replaces code that runs.
-        self.workers.roll(planned.plan.clone()).await.map_err(|error| error.to_string())?;
+        self.workers.roll(planned.plan.clone()).await.map_err(Fault::from_display)?;
         self.pool.set_limits(limits(&settings, planned.plan.slots()));
-        self.current.set_has_workers(planned.plan.command != Command::None);
+        self.current.set_workers(planned.plan.command != Command::None, planned.runs);
         self.plan = planned.plan;
         self.settings = settings;
         self.put(site);
@@ -185,13 +203,16 @@ impl Reloader {
         reading
     }
 
-    fn build(&self, reading: Reading, settings: &Settings) -> Result<Site, String> {
+    fn build(&self, reading: Reading, settings: &Settings) -> Result<Site, Fault> {
         for problem in reading.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
             warn!("{}", crate::appyaml::render(problem, &reading.texts, false));
         }
         let before = self.current.get();
-        Site::build(reading, &self.app_dir, settings, &self.metrics, Some(&*before))
-            .map_err(|error| error.to_string())
+        Site::build(reading, &self.app_dir, settings, &self.metrics, Some(&*before)).map_err(|error| {
+            let log = error.to_string();
+            let shown = if let LoadError::Invalid { brief, .. } = error { brief } else { log.clone() };
+            Fault { log, shown }
+        })
     }
 }
 

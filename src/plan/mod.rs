@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use crate::appyaml::{App, Era, Login, Target};
 use crate::settings::{Endpoint, Settings};
+use crate::site::Runs;
 use crate::worker::{Check, Command, CommandError, Plan, Template, Upstream};
 
 pub use launcher::{Interpreter, LauncherError};
@@ -56,6 +57,8 @@ pub struct Planned {
     pub plan: Plan,
     /// How the app is started, in a few words.
     pub how: String,
+    /// The same for anyone who may see the status page.
+    pub runs: Runs,
     /// Remarks for the operator.
     pub notes: Vec<String>,
 }
@@ -66,7 +69,7 @@ pub struct Planned {
 /// [`PlanError`] says what to mend.
 pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> Result<Planned, PlanError> {
     let mut notes = Vec::new();
-    let (command, how) = command(settings, app, app_dir, private, &mut notes)?;
+    let (command, how, runs) = command(settings, app, app_dir, private, &mut notes)?;
     let wraps = matches!(command, Command::Wrap(_));
     let resident = wraps && (app.manual_instances.is_some() || app.basic_scaling);
     let plan = Plan {
@@ -85,7 +88,7 @@ pub fn make(settings: &Settings, app: &App, app_dir: &Path, private: &Path) -> R
         max_lifetime: settings.max_lifetime.value,
         max_rss: settings.max_rss.value.map(|size| size.as_u64()),
     };
-    Ok(Planned { plan, how, notes })
+    Ok(Planned { plan, how, runs, notes })
 }
 
 /// Whether nothing is started for this app; where it is to run, the programs may be others than here.
@@ -136,25 +139,32 @@ fn command(
     app_dir: &Path,
     private: &Path,
     notes: &mut Vec<String>,
-) -> Result<(Command, String), PlanError> {
+) -> Result<(Command, String, Runs), PlanError> {
+    let runs = |by| Runs { by, python: None };
     match way(settings, app, app_dir) {
         Way::Attach => {
             let upstreams = settings.upstream.value.iter().map(|endpoint| match endpoint {
                 Endpoint::Tcp { .. } => Upstream::Host(endpoint.to_string()),
                 Endpoint::Unix(path) => Upstream::Unix(path.clone()),
             });
-            Ok((Command::Attach(upstreams.collect()), "attached to running upstreams".to_owned()))
+            let how = "attached to running upstreams";
+            Ok((Command::Attach(upstreams.collect()), how.to_owned(), runs(how)))
         }
         Way::Told(text) => wrap("--upstream-cmd", Template::parse(text), app_dir, text),
         Way::Entrypoint(text) => wrap("entrypoint in app.yaml", Template::entrypoint(text), app_dir, text),
-        Way::Nothing => Ok((Command::None, "no worker: only static files are served".to_owned())),
+        Way::Nothing => {
+            let how = "no worker: only static files are served";
+            Ok((Command::None, how.to_owned(), runs(how)))
+        }
         Way::Unknown => Err(PlanError::NoCommand(app.runtime.clone())),
         Way::Launcher => {
             let launch = launcher::prepare(settings, app, app_dir, private)?;
             notes.extend(launch.notes);
             let words = Template::from_words(&launch.words)
                 .map_err(|source| PlanError::Command { option: "--python", source })?;
-            Ok((Command::Wrap(words), format!("{} with {}", launcher::NAME, launch.interpreter)))
+            let how = format!("{} with {}", launcher::NAME, launch.interpreter);
+            let runs = Runs { by: launcher::NAME, python: Some(launch.interpreter.version) };
+            Ok((Command::Wrap(words), how, runs))
         }
     }
 }
@@ -164,11 +174,11 @@ fn wrap(
     template: Result<Template, CommandError>,
     app_dir: &Path,
     text: &str,
-) -> Result<(Command, String), PlanError> {
+) -> Result<(Command, String, Runs), PlanError> {
     let fail = |source| PlanError::Command { option, source };
     let template = template.map_err(fail)?;
     template.find_program(app_dir, std::env::var_os("PATH").as_deref()).map_err(fail)?;
-    Ok((Command::Wrap(template), text.to_owned()))
+    Ok((Command::Wrap(template), text.to_owned(), Runs { by: option, python: None }))
 }
 
 /// Whether a handler that anyone can reach names a script.

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, History};
 use crate::appyaml::{self, Severity};
 use crate::balance::Pool;
 use crate::door::Door;
@@ -119,7 +119,8 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     let listeners = (0..shards).map(|shard| hand_over(&bound, shard)).collect::<Result<Vec<_>, _>>()?;
     let admin_listeners = hand_over(&admin_bound, 0)?;
     let drain = Drain::new(bound);
-    let control = control(&drain, parts.supervisor, parts.reloader, &settings)?;
+    let history = Arc::new(History::new(Arc::clone(&metrics)));
+    let control = control(&drain, parts.supervisor, parts.reloader, Arc::clone(&history), &settings)?;
     let shared = Arc::new(Shared {
         current: Arc::clone(&parts.current),
         pool: parts.pool.clone(),
@@ -141,6 +142,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
         workers: parts.workers,
         metrics: Arc::clone(&metrics),
         stage: drain.stage(),
+        history,
         started,
     });
     server.add_service(adopt(Service::new("admin".to_owned(), admin), admin_listeners));
@@ -169,7 +171,10 @@ fn prepare(app_dir: &Path, flags: &Options, terminal: bool) -> Result<Prepared, 
     let app = reading
         .app
         .as_ref()
-        .ok_or_else(|| LoadError::Invalid { rendered: reading.rendered(Severity::Error) })?;
+        .ok_or_else(|| LoadError::Invalid {
+            rendered: reading.rendered(Severity::Error),
+            brief: reading.brief(Severity::Error),
+        })?;
     let settings = settings.with_hints(&reload::hints(app, &settings));
     let private =
         tempfile::Builder::new().prefix("compat-proxy-").tempdir().map_err(system("a private directory"))?;
@@ -190,7 +195,7 @@ fn build(
     let sight = reading.sight.clone();
     let site = Site::build(reading, &app_dir, &settings, metrics, None)?;
     site.announce(metrics);
-    let current = Arc::new(Current::new(site, plan.command != Command::None));
+    let current = Arc::new(Current::new(site, plan.command != Command::None, planned.runs));
     let surroundings = surroundings(log, private.path());
     let (supervisor, workers) =
         worker::supervisor(plan.clone(), pool.clone(), Arc::clone(metrics), surroundings)
@@ -226,6 +231,7 @@ fn control(
     drain: &Drain,
     supervisor: Supervisor,
     reloader: Reloader,
+    history: Arc<History>,
     settings: &Settings,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
     let patience = Patience {
@@ -259,6 +265,7 @@ fn control(
                 async {
                     tokio::select! {
                         () = reloader.run(hangup, stage) => {}
+                        _ = history.keep() => {}
                         _ = over => {}
                     }
                 },

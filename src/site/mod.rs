@@ -90,6 +90,15 @@ pub struct ErrorPage {
     pub body: Bytes,
 }
 
+/// What runs the app's scripts, in words for anyone who may look: no command line, which may hold a secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How it is started.
+    pub by: &'static str,
+    /// The version of the Python that the built-in launcher chose.
+    pub python: Option<String>,
+}
+
 /// Why there is no new site. The old one, if any, goes on.
 #[derive(Debug, Error)]
 pub enum LoadError {
@@ -98,6 +107,8 @@ pub enum LoadError {
     Invalid {
         /// One finding a line, with source lines and carets.
         rendered: String,
+        /// One finding a line, without: a source line may hold a secret.
+        brief: String,
     },
     /// The application directory cannot be opened.
     #[error(
@@ -123,9 +134,9 @@ impl Site {
         metrics: &Metrics,
         before: Option<&Self>,
     ) -> Result<Self, LoadError> {
-        let rendered = reading.rendered(Severity::Error);
+        let (rendered, brief) = (reading.rendered(Severity::Error), reading.brief(Severity::Error));
         let (Some(app), Some(map)) = (reading.app, reading.map) else {
-            return Err(LoadError::Invalid { rendered });
+            return Err(LoadError::Invalid { rendered, brief });
         };
         let unopened = |source| LoadError::Root { path: root.to_owned(), source };
         let files = files(root, &app, settings.static_cache.value.as_u64(), metrics, before);
@@ -264,18 +275,29 @@ pub struct Current {
     /// Whether anything runs behind the proxy; false when only files are served.
     has_workers: AtomicBool,
     reloads: AtomicU64,
-    last_error: ArcSwap<Option<String>>,
+    last_error: ArcSwap<Option<Refused>>,
+    runs: ArcSwap<Runs>,
+}
+
+/// A reload that changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub error: String,
+    /// When.
+    pub at: SystemTime,
 }
 
 impl Current {
     /// Begins with a first site.
     #[must_use]
-    pub fn new(site: Site, has_workers: bool) -> Self {
+    pub fn new(site: Site, has_workers: bool, runs: Runs) -> Self {
         Self {
             site: ArcSwap::from_pointee(site),
             has_workers: AtomicBool::new(has_workers),
             reloads: AtomicU64::new(0),
             last_error: ArcSwap::from_pointee(None),
+            runs: ArcSwap::from_pointee(runs),
         }
     }
 
@@ -291,9 +313,16 @@ impl Current {
         self.has_workers.load(Ordering::Relaxed)
     }
 
-    /// After a reload that brought workers, or took the last one away.
-    pub fn set_has_workers(&self, has_workers: bool) {
+    /// What runs the app's scripts.
+    #[must_use]
+    pub fn runs(&self) -> Arc<Runs> {
+        self.runs.load_full()
+    }
+
+    /// After a reload of the workers, which may have brought some, or taken the last one away.
+    pub fn set_workers(&self, has_workers: bool, runs: Runs) {
         self.has_workers.store(has_workers, Ordering::Relaxed);
+        self.runs.store(Arc::new(runs));
     }
 
     /// Puts a new site in force.
@@ -305,7 +334,7 @@ impl Current {
 
     /// Remembers why the newest reload changed nothing.
     pub fn refused(&self, error: String) {
-        self.last_error.store(Arc::new(Some(error)));
+        self.last_error.store(Arc::new(Some(Refused { error, at: SystemTime::now() })));
     }
 
     /// Reloads that took effect.
@@ -316,7 +345,7 @@ impl Current {
 
     /// Why the newest reload changed nothing, if it did not.
     #[must_use]
-    pub fn last_error(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<Refused> {
         self.last_error.load().as_ref().clone()
     }
 }

@@ -65,11 +65,21 @@ impl Sight {
 }
 
 impl Reading {
-    /// The findings, one after the other.
+    /// The findings, one after the other, with the lines of the files they are about.
     #[must_use]
     pub fn rendered(&self, least: Severity) -> String {
+        self.render(least, true)
+    }
+
+    /// The findings, one a line, without the lines of the files.
+    #[must_use]
+    pub fn brief(&self, least: Severity) -> String {
+        self.render(least, false)
+    }
+
+    fn render(&self, least: Severity, with_source: bool) -> String {
         let found = self.problems.iter().filter(|problem| problem.severity >= least);
-        found.map(|problem| appyaml::render(problem, &self.texts, true)).collect::<Vec<_>>().join("\n")
+        found.map(|problem| appyaml::render(problem, &self.texts, with_source)).collect::<Vec<_>>().join("\n")
     }
 
     /// Whether there is a finding of this severity.

@@ -2,6 +2,7 @@
 //! a few atomic additions. The families they belong to are made in the parent module.
 
 use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 use prometheus::{Gauge, Histogram, IntCounter};
@@ -168,6 +169,20 @@ impl HandlerMetrics {
     #[must_use]
     pub const fn kind(&self) -> HandlerKind {
         self.kind
+    }
+
+    /// When it was last asked, since the start.
+    #[must_use]
+    pub fn last_request(&self) -> Option<SystemTime> {
+        let seconds = self.last_request.get();
+        let since = Duration::try_from_secs_f64(seconds).ok().filter(|since| !since.is_zero())?;
+        UNIX_EPOCH.checked_add(since)
+    }
+
+    /// Requests answered, since the start.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.durations.iter().filter_map(|histogram| Some(histogram.get()?.get_sample_count())).sum()
     }
 
     /// Counts one answered request.

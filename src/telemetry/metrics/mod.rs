@@ -23,6 +23,7 @@ mod family;
 mod handler;
 mod maker;
 mod program;
+mod totals;
 mod worker;
 mod zero;
 
@@ -32,6 +33,7 @@ use maker::Maker;
 pub use cache::StaticCache;
 pub use family::{Family, Kind};
 pub use handler::{Answered, HandlerKind, HandlerMetrics, StaticResult, class_of};
+pub use totals::Totals;
 pub use worker::{WorkerUsage, WorkerUsages};
 
 /// States of a worker, as in `/status`.
