@@ -3,6 +3,8 @@
   "use strict";
   const EVERY = 2000;
   const PATIENCE = 5000;
+  // The listener takes no longer targets.
+  const LONGEST = 65000;
   const byId = (id) => document.getElementById(id);
   let timer;
   let asking = false;
@@ -58,6 +60,10 @@
   byId("try").addEventListener("submit", async (event) => {
     event.preventDefault();
     const target = `/?url=${encodeURIComponent(byId("url").value)}`;
+    if (target.length > LONGEST) {
+      byId("verdict").textContent = "That is longer than any request may be: the proxy answers 414 above 16 KiB.";
+      return;
+    }
     try {
       const fresh = await page(target);
       byId("verdict").replaceChildren(...document.importNode(fresh.getElementById("verdict"), true).childNodes);

@@ -238,7 +238,7 @@ fn routing(status: &Status, now: SystemTime, trial: Option<&Trial>) -> Markup {
             form.card id="try" action="/" method="get" {
                 label for="url" { "Try a URL" }
                 div.ask {
-                    input id="url" name="url" type="text" inputmode="url" autocomplete="off" autocapitalize="off"
+                    input id="url" name="url" type="text" inputmode="url" autocomplete="off" autocapitalize="off" maxlength="20000"
                         spellcheck="false" placeholder="/path?query" aria-describedby="url-help"
                         value=[trial.map(|trial| trial.url.as_str())];
                     button type="submit" { "Explain" }

@@ -162,7 +162,7 @@ fn passed_over(steps: &[Step], map: &UrlMap) -> Markup {
     }
     html! {
         div.passed {
-            h4 { "Passed over before that" }
+            h3 { "Passed over before that" }
             ul {
                 @for (from, to, reason) in runs {
                     li {

@@ -5,6 +5,7 @@
 //! Nothing here sleeps for luck: [`wait_for`] asks until a condition holds or a deadline passes, and every socket
 //! has a time-out. A [`Proxy`] that is dropped is killed, and a process of its family that is left fails the test.
 
+pub mod browser;
 pub mod client;
 pub mod crowd;
 pub mod fleet;

@@ -33,6 +33,7 @@ mod observe;
 mod oracle;
 mod overload;
 mod packed;
+mod page;
 mod proxying;
 #[path = "../properties/readings.rs"]
 mod readings;
