@@ -164,8 +164,7 @@ impl Reloader {
 
     /// Both files, and the workers.
     async fn reload_all(&mut self) -> Result<(), Fault> {
-        let fresh =
-            Settings::load(&self.flags, &self.app_dir, self.terminal).map_err(Fault::from_display)?;
+        let fresh = Settings::load(&self.flags, &self.app_dir, self.terminal).map_err(Fault::from_display)?;
         let reading = self.read(&fresh);
         let Some(app) = &reading.app else {
             let (log, shown) = (reading.rendered(Severity::Error), reading.brief(Severity::Error));
@@ -176,8 +175,8 @@ impl Reloader {
             warn!(option, "this option takes effect when compat-proxy is started again");
         }
         let site = self.build(reading, &settings)?;
-        let planned = plan::make(&settings, &site.app, &self.app_dir, &self.private)
-            .map_err(Fault::from_display)?;
+        let planned =
+            plan::make(&settings, &site.app, &self.app_dir, &self.private).map_err(Fault::from_display)?;
         for note in &planned.notes {
             warn!("{note}");
         }

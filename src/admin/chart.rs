@@ -37,6 +37,7 @@ pub(super) struct Chart<'a> {
 }
 
 impl Chart<'_> {
+    // `{}` and not `;`: an element of SVG must be closed, or all after it is inside of it.
     pub(super) fn markup(&self) -> Markup {
         let values = |line: &Line| self.points.iter().filter_map(line.value).fold(0.0, f64::max);
         let highest = self.lines.iter().map(values).fold(0.0, f64::max);
@@ -61,7 +62,7 @@ impl Chart<'_> {
                         @for line in &self.lines {
                             li {
                                 svg.swatch viewBox="0 0 18 4" width="18" height="4" aria-hidden="true" {
-                                    path.line.(line.class) d="M0 2H18";
+                                    path.line.(line.class) d="M0 2H18" {}
                                 }
                                 (line.name)
                             }
@@ -71,10 +72,11 @@ impl Chart<'_> {
                 div.plot {
                     span.top aria-hidden="true" { ((self.words)(top)) }
                     svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(words) {
-                        path.grid d={ "M0 " (HEIGHT / 2.0) "H" (WIDTH) "M0 0.5H" (WIDTH) };
-                        path.axis d={ "M0 " (HEIGHT - 0.5) "H" (WIDTH) };
+                        path.grid d={ "M0 " (HEIGHT / 2.0) "H" (WIDTH) "M0 0.5H" (WIDTH) } {}
+                        path.axis d={ "M0 " (HEIGHT - 0.5) "H" (WIDTH) } {}
+                        path.area d=(self.area(&self.lines[0], top)) {}
                         @for line in self.lines.iter().rev() {
-                            path.line.(line.class) d=(self.path(line, top));
+                            path.line.(line.class) d=(self.path(line, top)) {}
                         }
                     }
                     span.from aria-hidden="true" { "5 min ago" }
@@ -84,33 +86,52 @@ impl Chart<'_> {
         }
     }
 
-    /// The line as an SVG path; a gap where there is no value.
+    /// The places of a line's points, in runs without a gap.
+    fn runs(&self, line: &Line, top: f64) -> Vec<Vec<(f64, f64)>> {
+        let place = |point: &Point, value: f64| {
+            let x = WIDTH * (1.0 - point.age.as_secs_f64() / SPAN.as_secs_f64());
+            (x, 1.0 + (HEIGHT - 2.0) * (1.0 - (value / top).clamp(0.0, 1.0)))
+        };
+        let known = |point: &Point| (line.value)(point).map(|value| place(point, value));
+        let runs = self.points.chunk_by(|one, next| known(one).is_some() == known(next).is_some());
+        runs.map(|run| run.iter().filter_map(known).collect())
+            .filter(|run: &Vec<_>| !run.is_empty())
+            .collect()
+    }
+
+    /// The line as an SVG path. One of no length shows a dot where a value stands alone.
     fn path(&self, line: &Line, top: f64) -> String {
         let mut path = String::new();
-        let mut pen_down = false;
-        for point in self.points {
-            let Some(value) = (line.value)(point) else {
-                pen_down = false;
-                continue;
-            };
-            let x = WIDTH * (1.0 - point.age.as_secs_f64() / SPAN.as_secs_f64());
-            let y = 1.0 + (HEIGHT - 2.0) * (1.0 - (value / top).clamp(0.0, 1.0));
-            // A line of no length shows a dot where a value stands alone. Writing to a string cannot fail.
-            let _ = if pen_down {
-                write!(path, "L{x:.1} {y:.1}")
-            } else {
-                write!(path, "M{x:.1} {y:.1}h0")
-            };
-            pen_down = true;
+        for run in self.runs(line, top) {
+            for (at, (x, y)) in run.iter().enumerate() {
+                // Writing to a string cannot fail.
+                let _ =
+                    if at == 0 { write!(path, "M{x:.1} {y:.1}h0") } else { write!(path, "L{x:.1} {y:.1}") };
+            }
+        }
+        path
+    }
+
+    /// What lies beneath the line.
+    fn area(&self, line: &Line, top: f64) -> String {
+        let mut path = String::new();
+        for run in self.runs(line, top) {
+            let ends = run.first().zip(run.last()).map(|((from, _), (to, _))| (*from, *to));
+            let Some((from, to)) = ends else { continue };
+            let _ = write!(path, "M{from:.1} {HEIGHT}");
+            for (x, y) in &run {
+                let _ = write!(path, "L{x:.1} {y:.1}");
+            }
+            let _ = write!(path, "L{to:.1} {HEIGHT}Z");
         }
         path
     }
 }
 
-/// The next of 1, 2, 5, 10, 20, …
+/// The next number that is round enough for an axis.
 fn nice(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
+    let steps = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0].map(|step| step * power);
     steps.into_iter().find(|step| *step >= value * 0.999_999).unwrap_or(value)
 }
 
@@ -126,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_top_is_a_round_number_not_below_the_highest() {
-        for (value, top) in [(1.0, 1.0), (1.1, 2.0), (3.0, 5.0), (7.0, 10.0), (0.03, 0.05), (130.0, 200.0)] {
+        for (value, top) in [(1.0, 1.0), (1.1, 1.5), (3.0, 3.0), (7.0, 8.0), (0.031, 0.04), (850.0, 1000.0)] {
             assert!((nice(value) - top).abs() < 1e-9, "{value}: {}", nice(value));
         }
     }
@@ -152,6 +173,10 @@ mod tests {
         };
         assert_eq!(chart.path(&chart.lines[0], 0.1), "M0.0 1.0h0L2.0 36.0M300.0 1.0h0");
         assert_eq!(chart.path(&chart.lines[1], 0.1), "");
+        assert_eq!(
+            chart.area(&chart.lines[0], 0.1),
+            "M0.0 72L0.0 1.0L2.0 36.0L2.0 72ZM300.0 72L300.0 1.0L300.0 72Z"
+        );
         let text = chart.markup().into_string();
         assert!(text.contains("now 1 y, x at most 9, x at most 0"), "{text}");
     }

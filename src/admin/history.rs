@@ -118,7 +118,10 @@ mod tests {
         let points = history.points(start + Duration::from_secs(40));
         assert_eq!(points.len(), 20);
         for point in points {
-            assert!((point.requests - 3.0).abs() < 1e-9 && (point.server_errors - 0.5).abs() < 1e-9, "{point:?}");
+            assert!(
+                (point.requests - 3.0).abs() < 1e-9 && (point.server_errors - 0.5).abs() < 1e-9,
+                "{point:?}"
+            );
             assert!(point.p50 < point.p95 && point.p95 <= Some(0.025), "{point:?}");
         }
     }

@@ -113,7 +113,8 @@ impl Admin {
             }
             _ => Answer::text(
                 StatusCode::NOT_FOUND,
-                "not found; there are /livez /readyz /startupz /metrics /status /explain?url= and /\n".to_owned(),
+                "not found; there are /livez /readyz /startupz /metrics /status /explain?url= and /\n"
+                    .to_owned(),
             ),
         }
     }

@@ -134,11 +134,13 @@ fn overview(status: &Status) -> Markup {
     let queue = &status.queue;
     let slots = status.workers.iter().map(|worker| worker.worker).max().map_or(0, |last| last + 1);
     let ready = status.workers.iter().filter(|worker| worker.state == "ready").count();
-    let others = ["starting", "draining", "backoff", "failed"].map(|state| {
-        (state, status.workers.iter().filter(|worker| worker.state == state).count())
-    });
-    let others: Vec<String> =
-        others.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
+    let others = ["starting", "draining", "backoff", "failed"]
+        .map(|state| (state, status.workers.iter().filter(|worker| worker.state == state).count()));
+    let others: Vec<String> = others
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
     let wait = long(Duration::from_secs_f64(queue.timeout_seconds.clamp(0.0, 1e9)));
     html! {
         section id="overview" data-live aria-label="Overview" {
@@ -147,7 +149,7 @@ fn overview(status: &Status) -> Markup {
                     &html! { (plural(status.traffic.requests, "request")) ", " (count(status.traffic.server_errors)) " answered 5xx" }, None))
                 (tile("Workers ready",
                     &html! { (ready) span.of { " / " (slots) } },
-                    &html! { @if others.is_empty() { (status.app.started_by) } @else { strong.warns { (others.join(", ")) } } },
+                    &html! { @if others.is_empty() { (status.app.runs) } @else { strong.warns { (others.join(", ")) } } },
                     share(ready as u64, slots as u64)))
                 (tile("In flight", &html! { (count(queue.in_flight)) span.of { " / " (count(queue.capacity)) } },
                     &html! { "at most " (queue.concurrency) " in each worker" }, share(queue.in_flight, queue.capacity)))
@@ -172,7 +174,10 @@ fn tile(name: &str, value: &Markup, more: &Markup, share: Option<u64>) -> Markup
             dd.more { (more) }
             dd.bar aria-hidden="true" {
                 @if let Some(share) = share {
-                    svg width="100%" height="4" { rect.full width="100%" height="4" rx="2"; rect.part width={ (share) "%" } height="4" rx="2"; }
+                    svg width="100%" height="4" {
+                        rect.full width="100%" height="4" rx="2" {}
+                        rect.part width={ (share) "%" } height="4" rx="2" {}
+                    }
                 }
             }
         }
@@ -188,7 +193,11 @@ fn charts(status: &Status, points: &[Point]) -> Markup {
         unit: "a second",
         lines: [
             Line { name: "all", class: "main", value: |point| Some(point.requests) },
-            Line { name: "5xx", class: "other", value: |point| (point.server_errors > 0.0).then_some(point.server_errors) },
+            Line {
+                name: "5xx",
+                class: "other",
+                value: |point| (point.server_errors > 0.0).then_some(point.server_errors),
+            },
         ],
         words: rate,
         least: 1.0,
@@ -198,10 +207,14 @@ fn charts(status: &Status, points: &[Point]) -> Markup {
         id: "latency",
         title: "Latency",
         now: traffic.p95_seconds.map_or_else(|| "–".to_owned(), latency),
-        unit: if traffic.p95_seconds.is_some() { "for 95 of 100" } else { "no request in the last ten seconds" },
+        unit: if traffic.p95_seconds.is_some() {
+            "p95 over ten seconds"
+        } else {
+            "no request in ten seconds"
+        },
         lines: [
-            Line { name: "95 of 100", class: "main", value: |point| point.p95 },
-            Line { name: "half", class: "second", value: |point| point.p50 },
+            Line { name: "p95", class: "main", value: |point| point.p95 },
+            Line { name: "median", class: "second", value: |point| point.p50 },
         ],
         words: latency,
         least: 0.01,
@@ -221,7 +234,7 @@ fn workers(status: &Status, now: SystemTime) -> Markup {
             h2 id="workers-title" { "Workers" }
             div id="workers" data-live {
                 @if status.workers.is_empty() {
-                    p.card { "None: " (status.app.started_by) "." }
+                    p.card { "None: " (status.app.runs) "." }
                 } @else {
                     (tables::workers(&status.workers, status.queue.concurrency, now))
                 }
@@ -276,10 +289,12 @@ fn configuration(status: &Status, now: SystemTime) -> Markup {
                     (count(config.reloads))
                     @if config.last_error.is_some() { ", " strong.warns { "the last one failed" } }
                 } }
-                div { dt { "App" } dd { "started by " (status.app.started_by) } }
-                div { dt { "Runtime" } dd { (status.app.runtime) } }
-                div { dt { "Python" } dd { (status.app.python.as_deref().unwrap_or("not started by the proxy's own launcher")) } }
                 div { dt { "compat-proxy" } dd { (status.version) } }
+                div { dt { "Runtime" } dd { (status.app.runtime) } }
+                @if !status.workers.is_empty() {
+                    div { dt { "Python" } dd { (status.app.python.as_deref().unwrap_or("the app's own")) } }
+                }
+                div { dt { "App" } dd { (status.app.runs) } }
             }
         }
     }

@@ -21,7 +21,7 @@ fn empty() -> Status {
             service: "default".to_owned(),
             version: None,
             runtime: "python27".to_owned(),
-            started_by: "entrypoint in app.yaml",
+            runs: "started by entrypoint in app.yaml",
             python: None,
         },
         workers: Vec::new(),
@@ -91,7 +91,12 @@ fn handler(url: &str, login: &'static str) -> Handler {
 #[test]
 fn nothing_at_all_has_a_page() {
     let page = render(&empty(), &[], now(), None);
-    for part in ["no worker is ready", "app.yaml has no handlers", "None: entrypoint in app.yaml.", "no request"] {
+    for part in [
+        "no worker is ready",
+        "app.yaml has no handlers",
+        "None: started by entrypoint in app.yaml.",
+        "no request",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
 }
@@ -106,7 +111,8 @@ fn everything_the_app_says_is_escaped() {
     status.config.path = EVIL.to_owned();
     status.config.last_error = Some(EVIL.to_owned());
     status.workers = vec![Worker { address: Some(EVIL.to_owned()), ..worker(0, "ready") }];
-    status.handlers = vec![Handler { to: EVIL.to_owned(), source: EVIL.to_owned(), ..handler(EVIL, "admin") }];
+    status.handlers =
+        vec![Handler { to: EVIL.to_owned(), source: EVIL.to_owned(), ..handler(EVIL, "admin") }];
     let trial = Trial { url: EVIL.to_owned(), verdict: super::super::verdict::none(EVIL) };
     let page = render(&status, &[], now(), Some(&trial));
     assert!(!page.contains("<script>alert"), "{page}");
@@ -120,7 +126,9 @@ fn a_blocked_handler_says_so_in_words_and_an_open_one_what_it_does() {
     let mut status = empty();
     status.handlers = vec![handler("/admin/.*", "admin"), handler("/.*", "optional")];
     let page = render(&status, &[], now(), None);
-    for part in ["blocked: 404", "<code>login: admin</code>", "app: <code>main.app</code>", "https only (else 301)"] {
+    for part in
+        ["blocked: 404", "<code>login: admin</code>", "app: <code>main.app</code>", "https only (else 301)"]
+    {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert_eq!(page.matches("<tr class=\"blocked\">").count(), 1, "{page}");
@@ -129,9 +137,12 @@ fn a_blocked_handler_says_so_in_words_and_an_open_one_what_it_does() {
 #[test]
 fn workers_are_counted_by_slot_and_those_that_do_not_serve_are_named() {
     let mut status = empty();
-    status.workers = vec![worker(0, "ready"), worker(1, "ready"), worker(1, "draining"), worker(2, "backoff")];
+    status.workers =
+        vec![worker(0, "ready"), worker(1, "ready"), worker(1, "draining"), worker(2, "backoff")];
     let page = render(&status, &[], now(), None);
-    for part in ["2<span class=\"of\"> / 3</span>", "1 draining, 1 backoff", "1,234,567", "1.0 GiB", "1 h 1 min"] {
+    for part in
+        ["2<span class=\"of\"> / 3</span>", "1 draining, 1 backoff", "1,234,567", "1.0 GiB", "1 h 1 min"]
+    {
         assert!(page.contains(part), "{part}: {page}");
     }
 }
@@ -142,6 +153,9 @@ fn the_style_and_the_script_end_where_they_should_and_the_policy_names_them() {
         assert!(!text.contains("</"), "it would end its element early");
     }
     let policy = POLICY.to_str().unwrap();
-    assert!(policy.starts_with("default-src 'none'; ") && policy.matches("'sha256-").count() == 2, "{policy}");
+    assert!(
+        policy.starts_with("default-src 'none'; ") && policy.matches("'sha256-").count() == 2,
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe"), "{policy}");
 }

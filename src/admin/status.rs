@@ -36,7 +36,8 @@ pub(super) struct App {
     pub(super) version: Option<String>,
     pub(super) runtime: String,
     /// What runs its scripts.
-    pub(super) started_by: &'static str,
+    pub(super) runs: &'static str,
+    /// Of the Python that the built-in launcher chose.
     pub(super) python: Option<String>,
 }
 
@@ -135,7 +136,7 @@ impl Status {
                 service: site.app.service.clone(),
                 version: site.app.version.clone(),
                 runtime: site.app.runtime.clone(),
-                started_by: runs.by,
+                runs: runs.by,
                 python: runs.python.clone(),
             },
             workers: workers(admin),

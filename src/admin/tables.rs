@@ -32,7 +32,7 @@ fn scrolling(id: &str, label: &str, table: &Markup) -> Markup {
 pub(super) fn workers(workers: &[Worker], concurrency: u32, now: SystemTime) -> Markup {
     let table = html! {
         table {
-            caption { "Workers, by slot. While one is being replaced its slot is there twice." }
+            caption { span { "By slot; while a worker is being replaced its slot is there twice." } }
             thead { tr {
                 th.number scope="col" { "Slot" }
                 th scope="col" { "State" }
@@ -74,7 +74,7 @@ fn row(worker: &Worker, concurrency: u32, now: SystemTime) -> Markup {
 pub(super) fn handlers(status: &Status, now: SystemTime) -> Markup {
     let table = html! {
         table {
-            caption { "Handlers in the order they are tried: the first that matches decides. Requests since the configuration was loaded." }
+            caption { span { "In the order they are tried: the first that matches decides. Requests since the configuration was loaded." } }
             thead { tr {
                 th.number scope="col" { "#" }
                 th scope="col" { "URL" }
@@ -118,7 +118,7 @@ fn does(handler: &Handler) -> Markup {
     html! {
         @if handler.is_blocked() {
             span.badge.refused { span aria-hidden="true" { "⊘" } " blocked: 404" } " "
-            span.why { code { "login: " (handler.login) } " – nobody gets " (what) }
+            code { "login: " (handler.login) }
         } @else {
             (what)
             @if handler.falls_on { span.why { ", if it is there" } }

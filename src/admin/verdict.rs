@@ -25,7 +25,7 @@ pub(super) fn markup(told: &Told<'_>, site: &Site) -> Markup {
         p.says { (badge(&outcome)) " " (sentence(told, &outcome, map, &site.app.runtime)) }
         dl.facts {
             div { dt { "URL" } dd { code { (shown(told.url())) } } }
-            div { dt { "Path matched" } dd { code { (shown(told.path())) } } }
+            @if told.path() != told.url() { div { dt { "Path matched" } dd { code { (shown(told.path())) } } } }
             @if let Some((index, handler)) = outcome.handler.and_then(|at| Some((at, map.handlers().get(at)?))) {
                 div { dt { "Handler" } dd { (index) " " code { (handler.url.as_str()) } } }
                 div { dt { "Written at" } dd { code { (source(&handler.place)) } } }
@@ -47,7 +47,8 @@ pub(super) fn markup(told: &Told<'_>, site: &Site) -> Markup {
 
 fn shown(text: &str) -> String {
     // A control character would not be seen.
-    let seen: String = text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let seen: String =
+        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
     shortened(&seen, LONGEST)
 }
 
@@ -83,7 +84,9 @@ fn sentence(told: &Told<'_>, outcome: &Outcome, map: &UrlMap, runtime: &str) -> 
         }
     };
     match decision {
-        Decision::Health => html! { "The proxy itself answers this path: 200 while a worker is ready, else 503." },
+        Decision::Health => {
+            html! { "The proxy itself answers this path: 200 while a worker is ready, else 503." }
+        }
         Decision::App { handler: None, .. } => html! {
             "No handler matches, so the app answers: a " code { (runtime) }
             " app gets every path that app.yaml does not name."
@@ -115,37 +118,36 @@ fn sentence(told: &Told<'_>, outcome: &Outcome, map: &UrlMap, runtime: &str) -> 
             code { (outcome.location.as_deref().map(shown).unwrap_or_default()) }
             ": the path has " code { "." } " or " code { ".." } " segments, and no handler ever sees one."
         },
-        Decision::Refuse { status, handler, why } => {
-            refusal(*status, *handler, *why, steps.last(), map)
-        }
+        Decision::Refuse { handler, why, .. } => refusal(*handler, *why, steps.last(), map),
     }
 }
 
-fn refusal(status: u16, handler: Option<usize>, why: Why, last: Option<&Step>, map: &UrlMap) -> Markup {
+fn refusal(handler: Option<usize>, why: Why, last: Option<&Step>, map: &UrlMap) -> Markup {
     let its = || handler.map_or_else(|| html! { "its handler" }, |index| named(index, map));
     let login = handler.and_then(|index| map.handlers().get(index)).map(|handler| handler.login.as_str());
     html! {
-        (status) ", "
         @match why {
             Why::Login => {
-                "for everybody: " (its()) " matches first and has " code { "login: " (login.unwrap_or_default()) }
-                ". There is no Google sign-in here, so the page is as if it were not there."
+                "Nobody gets this page: " (its()) " matches first and has "
+                code { "login: " (login.unwrap_or_default()) }
+                ". There is no Google sign-in here, so it is as if the page were not there."
             }
             Why::Reading => {
-                "for everybody, because another program could read this path as one that is protected: it "
+                "Nobody gets this page: another program could take its path for a protected one. It "
                 (last.map_or("has more readings than an honest path", |step| step.reason.trim_end_matches(": 404")))
                 "."
             }
-            Why::Reserved => { "for everybody: App Engine keeps this path for itself." }
-            Why::NoHandler => { "because no handler of app.yaml matches this path." }
-            Why::BadPath => { "because that is not a path, or one with a NUL byte in it." }
-            Why::Missing("R-SKIP") => { "because " (its()) " names a file that " code { "skip_files" } " leaves out." }
-            Why::Missing("R-CONFIG") => { "because " (its()) " names a configuration file, and those are never served." }
-            Why::Missing(rule) => { "because " (its()) " matches first and its file is not there (rule " (rule) ")." }
-            Why::Forbidden => { "because the proxy may not read the file of " (its()) "." }
-            Why::Unknown => { "because the file of " (its()) " cannot be looked for at the moment." }
-            Why::Overrun => { "because a pattern needs too many steps to say whether it matches this path." }
-            Why::Dots | Why::Secure => { "because it is redirected." }
+            Why::Reserved => { "App Engine keeps this path for itself." }
+            Why::NoHandler => { "No handler of app.yaml matches this path." }
+            Why::BadPath => { "That is not a path, or one with a NUL byte in it." }
+            Why::Missing("R-SKIP") => { "A file that " code { "skip_files" } " leaves out: " (its()) " matches first." }
+            Why::Missing("R-CONFIG") => { "A configuration file, which is never served: " (its()) " matches first." }
+            Why::Missing(rule) => { "There is no such file: " (its()) " matches first, and none is asked after it (" (rule) ")." }
+            Why::Forbidden => { "The proxy may not read the file: " (its()) " matches first." }
+            Why::Unknown => { "The file cannot be looked for at the moment: " (its()) " matches first." }
+            Why::Overrun => { "A pattern needs too many steps to say whether it matches this path." }
+            // They redirect.
+            Why::Dots | Why::Secure => {}
         }
     }
 }

@@ -22,12 +22,14 @@ pub(super) fn plural(number: u64, word: &str) -> String {
 
 /// A number a second, to as many digits as mean something.
 pub(super) fn rate(number: f64) -> String {
-    if number == 0.0 {
-        "0".to_owned()
-    } else if number < 9.95 {
+    if number < 9.95 && number.fract() != 0.0 {
         format!("{number:.1}")
     } else {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and rounded on purpose")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and rounded on purpose"
+        )]
         count(number.round() as u64)
     }
 }
@@ -39,6 +41,7 @@ pub(super) fn latency(seconds: f64) -> String {
         under if under <= 0.005 => "under 5 ms".to_owned(),
         over if over >= 60.0 => "over 60 s".to_owned(),
         millis if millis < 0.9995 => format!("{:.0} ms", millis * 1000.0),
+        whole if whole.fract() == 0.0 => format!("{whole} s"),
         seconds if seconds < 9.995 => format!("{seconds:.2} s"),
         seconds => format!("{seconds:.1} s"),
     }
@@ -105,16 +108,19 @@ mod tests {
     fn counts_are_grouped() {
         let told = [0_u64, 7, 999, 1000, 12_345, 1_234_567].map(count);
         assert_eq!(told, ["0", "7", "999", "1,000", "12,345", "1,234,567"]);
-        assert_eq!((plural(1, "worker"), plural(0, "worker")), ("1 worker".to_owned(), "0 workers".to_owned()));
+        assert_eq!(
+            (plural(1, "worker"), plural(0, "worker")),
+            ("1 worker".to_owned(), "0 workers".to_owned())
+        );
     }
 
     #[test]
     fn rates_and_latencies_have_the_digits_that_mean_something() {
-        assert_eq!([0.0, 0.04, 2.25, 9.96, 1234.5].map(rate), ["0", "0.0", "2.2", "10", "1,235"]);
-        let told = [0.001, 0.005, 0.0123, 0.9994, 0.9996, 1.25, 12.34, 60.0].map(latency);
+        assert_eq!([0.0, 0.1, 2.25, 3.0, 9.96, 1234.5].map(rate), ["0", "0.1", "2.2", "3", "10", "1,235"]);
+        let told = [0.001, 0.005, 0.0123, 0.9994, 0.9996, 1.0, 1.25, 12.34, 60.0].map(latency);
         assert_eq!(
             told,
-            ["under 5 ms", "under 5 ms", "12 ms", "999 ms", "1.00 s", "1.25 s", "12.3 s", "over 60 s"]
+            ["under 5 ms", "under 5 ms", "12 ms", "999 ms", "1.00 s", "1 s", "1.25 s", "12.3 s", "over 60 s"]
         );
     }
 

@@ -150,8 +150,13 @@ fn command(
             let how = "attached to running upstreams";
             Ok((Command::Attach(upstreams.collect()), how.to_owned(), runs(how)))
         }
-        Way::Told(text) => wrap("--upstream-cmd", Template::parse(text), app_dir, text),
-        Way::Entrypoint(text) => wrap("entrypoint in app.yaml", Template::entrypoint(text), app_dir, text),
+        Way::Told(text) => {
+            wrap("--upstream-cmd", "started by --upstream-cmd", Template::parse(text), app_dir, text)
+        }
+        Way::Entrypoint(text) => {
+            let by = "started by entrypoint in app.yaml";
+            wrap("entrypoint in app.yaml", by, Template::entrypoint(text), app_dir, text)
+        }
         Way::Nothing => {
             let how = "no worker: only static files are served";
             Ok((Command::None, how.to_owned(), runs(how)))
@@ -163,7 +168,10 @@ fn command(
             let words = Template::from_words(&launch.words)
                 .map_err(|source| PlanError::Command { option: "--python", source })?;
             let how = format!("{} with {}", launcher::NAME, launch.interpreter);
-            let runs = Runs { by: launcher::NAME, python: Some(launch.interpreter.version) };
+            let runs = Runs {
+                by: "started by the built-in Python launcher",
+                python: Some(launch.interpreter.version),
+            };
             Ok((Command::Wrap(words), how, runs))
         }
     }
@@ -171,6 +179,7 @@ fn command(
 
 fn wrap(
     option: &'static str,
+    by: &'static str,
     template: Result<Template, CommandError>,
     app_dir: &Path,
     text: &str,
@@ -178,7 +187,7 @@ fn wrap(
     let fail = |source| PlanError::Command { option, source };
     let template = template.map_err(fail)?;
     template.find_program(app_dir, std::env::var_os("PATH").as_deref()).map_err(fail)?;
-    Ok((Command::Wrap(template), text.to_owned(), Runs { by: option, python: None }))
+    Ok((Command::Wrap(template), text.to_owned(), Runs { by, python: None }))
 }
 
 /// Whether a handler that anyone can reach names a script.

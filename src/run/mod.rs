@@ -168,13 +168,10 @@ fn prepare(app_dir: &Path, flags: &Options, terminal: bool) -> Result<Prepared, 
         plan::app_dir(app_dir).map_err(|source| LoadError::Root { path: app_dir.to_owned(), source })?;
     let settings = Settings::load(flags, &app_dir, terminal)?;
     let reading = site::read(&app_dir, &settings.app_yaml.value);
-    let app = reading
-        .app
-        .as_ref()
-        .ok_or_else(|| LoadError::Invalid {
-            rendered: reading.rendered(Severity::Error),
-            brief: reading.brief(Severity::Error),
-        })?;
+    let app = reading.app.as_ref().ok_or_else(|| LoadError::Invalid {
+        rendered: reading.rendered(Severity::Error),
+        brief: reading.brief(Severity::Error),
+    })?;
     let settings = settings.with_hints(&reload::hints(app, &settings));
     let private =
         tempfile::Builder::new().prefix("compat-proxy-").tempdir().map_err(system("a private directory"))?;

@@ -124,7 +124,7 @@ pub(super) const H2C: Key = Key {
 };
 pub(super) const ADMIN: Key = Key {
     reload: Reload::Restart,
-    help: "Serve /livez /readyz /startupz /metrics /status here: host:port or unix:/path",
+    help: "Serve /livez /readyz /startupz /metrics /status /explain and the status page / here: host:port or unix:/path",
     ..key(LISTENING, "admin", "ADDR", "127.0.0.1:9911")
 };
 pub(super) const TRUSTED_PROXY: Key = Key {

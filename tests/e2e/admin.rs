@@ -49,7 +49,7 @@ fn it_is_read_only() {
     let origin = Origin::start();
     let proxy = start(&origin);
     let mut connection = crate::harness::client::Connection::open(proxy.admin_address());
-    for path in ["/livez", "/metrics", "/status", "/"] {
+    for path in ["/livez", "/metrics", "/status", "/explain?url=/x", "/", "/?url=/x"] {
         connection.request("HEAD", path, &[], b"");
         let head = connection.response_to("HEAD").expect("an answer");
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
@@ -70,7 +70,7 @@ fn it_is_read_only() {
 fn nothing_of_it_is_on_the_main_port() {
     let origin = Origin::echoing();
     let proxy = start(&origin);
-    for path in ["/livez", "/healthz", "/readyz", "/startupz", "/metrics", "/status"] {
+    for path in ["/livez", "/healthz", "/readyz", "/startupz", "/metrics", "/status", "/explain?url=/x"] {
         assert_eq!(proxy.get(path).json()["target"], path);
     }
 }

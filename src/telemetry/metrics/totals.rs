@@ -63,7 +63,11 @@ impl Metrics {
                 let histogram = series.get_histogram();
                 let count = histogram.get_sample_count();
                 totals.requests += count;
-                if series.get_label().iter().any(|label| label.value() == "5xx" && label.name() == "code_class") {
+                if series
+                    .get_label()
+                    .iter()
+                    .any(|label| label.value() == "5xx" && label.name() == "code_class")
+                {
                     totals.server_errors += count;
                 }
                 let mut below = 0;

@@ -57,7 +57,9 @@ impl Browser {
     pub fn start() -> Option<Self> {
         let asked = Command::new("chromium").arg("--version").stderr(Stdio::null()).output();
         if !asked.is_ok_and(|done| done.status.success()) {
-            missing("NO CHROMIUM FOUND: the status page is not shown to work in a browser; install the package `chromium`");
+            missing(
+                "NO CHROMIUM FOUND: the status page is not shown to work in a browser; install the package `chromium`",
+            );
             return None;
         }
         let folder = tempfile::Builder::new().prefix("browser-").tempdir().expect("a temporary folder");
@@ -84,7 +86,8 @@ impl Browser {
                 }
             }
         });
-        let browser = Self { child, to, from, events: RefCell::default(), next: Cell::new(1), _folder: folder };
+        let browser =
+            Self { child, to, from, events: RefCell::default(), next: Cell::new(1), _folder: folder };
         let version = browser.ask(None, "Browser.getVersion", &json!({}), START).expect("a version");
         println!("{}", version["product"]);
         Some(browser)
@@ -116,7 +119,11 @@ impl Browser {
             };
             if answer["id"] == id {
                 let error = answer["error"].take();
-                return if error.is_null() { Ok(answer["result"].take()) } else { Err(format!("{method}: {error}")) };
+                return if error.is_null() {
+                    Ok(answer["result"].take())
+                } else {
+                    Err(format!("{method}: {error}"))
+                };
             }
             self.events.borrow_mut().push(answer);
         }
@@ -212,12 +219,17 @@ impl Tab<'_> {
     /// Waits until an expression is true.
     #[track_caller]
     pub fn wait(&self, what: &str, expression: &str) {
-        super::wait_for(what, || self.eval(expression) == true, || self.eval("document.body.innerText").to_string());
+        super::wait_for(
+            what,
+            || self.eval(expression) == true,
+            || self.eval("document.body.innerText").to_string(),
+        );
     }
 
     /// The window and the colour scheme.
     pub fn view(&self, width: u32, height: u32, scheme: &str) {
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        let metrics =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.send("Emulation.setDeviceMetricsOverride", metrics);
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.send("Emulation.setEmulatedMedia", json!({ "features": features }));
@@ -266,9 +278,11 @@ impl Tab<'_> {
     pub fn complaints(&self) -> Vec<String> {
         let thrown = self.events("Runtime.exceptionThrown").into_iter();
         let said = self.events("Runtime.consoleAPICalled").into_iter();
-        let said = said.filter(|event| matches!(event["type"].as_str(), Some("error" | "warning" | "assert")));
+        let said =
+            said.filter(|event| matches!(event["type"].as_str(), Some("error" | "warning" | "assert")));
         let noted = self.events("Log.entryAdded").into_iter();
-        let noted = noted.filter(|event| matches!(event["entry"]["level"].as_str(), Some("error" | "warning")));
+        let noted =
+            noted.filter(|event| matches!(event["entry"]["level"].as_str(), Some("error" | "warning")));
         thrown.chain(said).chain(noted).map(|event| event.to_string()).collect()
     }
 }
