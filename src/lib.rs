@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 7 | `cli`: the commands, the only place that talks to a person |
 //! | 6 | `run`: builds all of it, ends all of it |
-//! | 5 | `admin`: probes, metrics, status |
+//! | 5 | `admin`: probes, metrics, the status page |
 //! | 4 | `proxy`: one request through; `reload`: old configuration to new |
 //! | 3½ | `plan`: what the workers must be; `explain`: a URL's fate, told; `export`: what runs the app elsewhere |
 //! | 3 | `site`: all a request needs, frozen; `worker`: processes; `upstream`: connections to them |

@@ -8,7 +8,8 @@
 //! What protects it: it listens on loopback unless told otherwise, it changes nothing whoever asks, and nothing it says
 //! is a secret. Its `Host` is not checked, for it is asked by whatever name or address a cluster has for it; so a page
 //! of another origin that has its own name resolve to this listener (DNS rebinding) could read what is here: routes,
-//! counts and process numbers, but no value of a variable, no command line and no request of anybody. Other origins
+//! counts and process numbers, but no value of a variable, no command line and no request of anybody. (The message of a
+//! refused reload names what is wrong, without the line of the file it is about.) Other origins
 //! that do not go so far can neither read an answer nor frame the page (`Content-Security-Policy`,
 //! `Cross-Origin-Resource-Policy`).
 

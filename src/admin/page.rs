@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::chart::{Chart, Line};
 use super::history::Point;
-use super::status::Status;
+use super::status::{Queue, Status};
 use super::tables::{self, badge};
 use super::trial::Trial;
 use super::words::{ago, clock, count, latency, long, plural, rate};
@@ -73,38 +73,25 @@ pub(super) fn render(status: &Status, points: &[Point], now: SystemTime, trial: 
 }
 
 fn header(status: &Status, now: SystemTime) -> Markup {
-    let App { service, version, runtime, python } = App::of(status);
+    let app = &status.app;
     html! {
         header {
             div.title id="title" data-live {
-                h1 { (service) @if let Some(version) = version { span.of { " " (version) } } }
+                h1 { (app.service) @if let Some(version) = &app.version { span.of { " " (version) } } }
                 (badge(status.state))
-                p.what { (runtime) @if let Some(python) = python { " on Python " (python) } ", behind compat-proxy " (status.version) }
+                p.what {
+                    (app.runtime)
+                    @if let Some(python) = &app.python { " on Python " (python) }
+                    ", behind compat-proxy " (status.version)
+                }
             }
             div.when {
-                p id="asof" data-live { "as of " time id="clock" datetime=(humantime::format_rfc3339_seconds(now)) { (clock(now)) } }
+                p id="asof" data-live {
+                    "as of " time id="clock" datetime=(humantime::format_rfc3339_seconds(now)) { (clock(now)) }
+                }
                 p id="link" role="status" {}
                 noscript { p { "Reload for newer values: this page updates itself with JavaScript only." } }
             }
-        }
-    }
-}
-
-/// What the header says of the app.
-struct App<'a> {
-    service: &'a str,
-    version: Option<&'a str>,
-    runtime: &'a str,
-    python: Option<&'a str>,
-}
-
-impl<'a> App<'a> {
-    fn of(status: &'a Status) -> Self {
-        Self {
-            service: &status.app.service,
-            version: status.app.version.as_deref(),
-            runtime: &status.app.runtime,
-            python: status.app.python.as_deref(),
         }
     }
 }
@@ -121,7 +108,10 @@ fn notices(status: &Status, now: SystemTime) -> Markup {
             }
             @if let Some(error) = &status.config.last_error {
                 section.notice.refused aria-label="The last reload failed" {
-                    h2 { "The last reload failed" @if let Some(time) = status.config.failed_at { ", " (ago(time, now)) } }
+                    h2 {
+                        "The last reload failed"
+                        @if let Some(time) = status.config.failed_at { ", " (ago(time, now)) }
+                    }
                     p { "The configuration loaded before stays in force." }
                     pre { (error) }
                 }
@@ -130,53 +120,89 @@ fn notices(status: &Status, now: SystemTime) -> Markup {
     }
 }
 
+/// A number that matters, what it is out of, and what more there is to say of it.
+struct Tile {
+    name: &'static str,
+    value: Markup,
+    more: Markup,
+    /// Part and whole.
+    share: Option<(u64, u64)>,
+}
+
 fn overview(status: &Status) -> Markup {
-    let queue = &status.queue;
-    let slots = status.workers.iter().map(|worker| worker.worker).max().map_or(0, |last| last + 1);
-    let ready = status.workers.iter().filter(|worker| worker.state == "ready").count();
-    let others = ["starting", "draining", "backoff", "failed"]
-        .map(|state| (state, status.workers.iter().filter(|worker| worker.state == state).count()));
-    let others: Vec<String> = others
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(state, count)| format!("{count} {state}"))
-        .collect();
-    let wait = long(Duration::from_secs_f64(queue.timeout_seconds.clamp(0.0, 1e9)));
+    let Queue { in_flight, capacity, concurrency, .. } = status.queue;
+    let out_of = |part: u64, whole: u64| html! { (count(part)) span.of { " / " (count(whole)) } };
+    let up = Tile {
+        name: "Up",
+        value: html! { (long(Duration::from_secs(status.uptime_seconds))) },
+        more: html! {
+            (plural(status.traffic.requests, "request")) ", " (count(status.traffic.server_errors)) " answered 5xx"
+        },
+        share: None,
+    };
+    let busy = Tile {
+        name: "In flight",
+        value: out_of(in_flight, capacity),
+        more: html! { "at most " (concurrency) " in each worker" },
+        share: Some((in_flight, capacity)),
+    };
+    let tiles = [up, ready(status), busy, waiting(&status.queue)];
     html! {
         section id="overview" data-live aria-label="Overview" {
-            dl.tiles {
-                (tile("Up", &html! { (long(Duration::from_secs(status.uptime_seconds))) },
-                    &html! { (plural(status.traffic.requests, "request")) ", " (count(status.traffic.server_errors)) " answered 5xx" }, None))
-                (tile("Workers ready",
-                    &html! { (ready) span.of { " / " (slots) } },
-                    &html! { @if others.is_empty() { (status.app.runs) } @else { strong.warns { (others.join(", ")) } } },
-                    share(ready as u64, slots as u64)))
-                (tile("In flight", &html! { (count(queue.in_flight)) span.of { " / " (count(queue.capacity)) } },
-                    &html! { "at most " (queue.concurrency) " in each worker" }, share(queue.in_flight, queue.capacity)))
-                (tile("Waiting", &html! { (count(queue.waiting as u64)) span.of { " / " (count(queue.depth as u64)) } },
-                    &html! { "for up to " (wait) "; turned away: " (count(queue.rejected_full)) " full, " (count(queue.rejected_late)) " late" },
-                    share(queue.waiting as u64, queue.depth as u64)))
-            }
+            dl.tiles { @for tile in &tiles { (tile.markup()) } }
         }
     }
 }
 
-/// Hundredths.
-fn share(part: u64, whole: u64) -> Option<u64> {
-    (whole > 0).then(|| (part.saturating_mul(100) / whole).min(100))
+/// Slots, of which one that is being replaced has two workers.
+fn ready(status: &Status) -> Tile {
+    let slots = status.workers.iter().map(|worker| worker.worker).max().map_or(0, |last| last as u64 + 1);
+    let workers_in =
+        |state: &str| status.workers.iter().filter(|worker| worker.state == state).count() as u64;
+    let others = ["starting", "draining", "backoff", "failed"].map(|state| (state, workers_in(state)));
+    let others = others.into_iter().filter(|(_, number)| *number > 0);
+    let others: Vec<String> = others.map(|(state, number)| format!("{number} {state}")).collect();
+    Tile {
+        name: "Workers ready",
+        value: html! { (workers_in("ready")) span.of { " / " (slots) } },
+        more: html! {
+            @if others.is_empty() { (status.app.runs) } @else { strong.warns { (others.join(", ")) } }
+        },
+        share: Some((workers_in("ready"), slots)),
+    }
 }
 
-fn tile(name: &str, value: &Markup, more: &Markup, share: Option<u64>) -> Markup {
-    html! {
-        div.card {
-            dt { (name) }
-            dd.value { (value) }
-            dd.more { (more) }
-            dd.bar aria-hidden="true" {
-                @if let Some(share) = share {
-                    svg width="100%" height="4" {
-                        rect.full width="100%" height="4" rx="2" {}
-                        rect.part width={ (share) "%" } height="4" rx="2" {}
+fn waiting(queue: &Queue) -> Tile {
+    let (waiting, depth) = (queue.waiting as u64, queue.depth as u64);
+    let patience = long(Duration::from_secs_f64(queue.timeout_seconds.clamp(0.0, 1e9)));
+    Tile {
+        name: "Waiting",
+        value: html! { (count(waiting)) span.of { " / " (count(depth)) } },
+        more: html! {
+            "for up to " (patience) "; turned away: " (count(queue.rejected_full)) " full, "
+            (count(queue.rejected_late)) " late"
+        },
+        share: Some((waiting, depth)),
+    }
+}
+
+impl Tile {
+    fn markup(&self) -> Markup {
+        let percent = self
+            .share
+            .filter(|(_, whole)| *whole > 0)
+            .map(|(part, whole)| (part.saturating_mul(100) / whole).min(100));
+        html! {
+            div.card {
+                dt { (self.name) }
+                dd.value { (self.value) }
+                dd.more { (self.more) }
+                dd.bar aria-hidden="true" {
+                    @if let Some(percent) = percent {
+                        svg width="100%" height="4" {
+                            rect.full width="100%" height="4" rx="2" {}
+                            rect.part width={ (percent) "%" } height="4" rx="2" {}
+                        }
                     }
                 }
             }
@@ -251,8 +277,9 @@ fn routing(status: &Status, now: SystemTime, trial: Option<&Trial>) -> Markup {
             form.card id="try" action="/" method="get" {
                 label for="url" { "Try a URL" }
                 div.ask {
-                    input id="url" name="url" type="text" inputmode="url" autocomplete="off" autocapitalize="off" maxlength="20000"
-                        spellcheck="false" placeholder="/path?query" aria-describedby="url-help"
+                    input id="url" name="url" type="text" inputmode="url" autocomplete="off"
+                        autocapitalize="off" spellcheck="false" maxlength="20000" placeholder="/path?query"
+                        aria-describedby="url-help"
                         value=[trial.map(|trial| trial.url.as_str())];
                     button type="submit" { "Explain" }
                 }

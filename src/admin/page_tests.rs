@@ -111,14 +111,19 @@ fn everything_the_app_says_is_escaped() {
     status.config.path = EVIL.to_owned();
     status.config.last_error = Some(EVIL.to_owned());
     status.workers = vec![Worker { address: Some(EVIL.to_owned()), ..worker(0, "ready") }];
-    status.handlers =
-        vec![Handler { to: EVIL.to_owned(), source: EVIL.to_owned(), ..handler(EVIL, "admin") }];
+    for login in ["admin", "optional"] {
+        status.handlers.push(Handler {
+            to: EVIL.to_owned(),
+            source: EVIL.to_owned(),
+            ..handler(EVIL, login)
+        });
+    }
     let trial = Trial { url: EVIL.to_owned(), verdict: super::super::verdict::none(EVIL) };
     let page = render(&status, &[], now(), Some(&trial));
     assert!(!page.contains("<script>alert"), "{page}");
     assert_eq!((page.matches("<script>").count(), page.matches("</script>").count()), (1, 1), "{page}");
     assert!(page.contains("value=\"&lt;/script&gt;"), "{page}");
-    assert_eq!(page.matches("alert('x')").count(), 15, "each place is there: {page}");
+    assert_eq!(page.matches("alert('x')").count(), 17, "each place is there: {page}");
 }
 
 #[test]

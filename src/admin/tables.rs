@@ -24,6 +24,11 @@ fn nothing(means: &str) -> Markup {
     html! { span.none { span aria-hidden="true" { "–" } span.unseen { (means) } } }
 }
 
+/// What is known, or a dash.
+fn known<T>(value: Option<T>, shown: impl FnOnce(T) -> Markup, else_it_is: &str) -> Markup {
+    value.map_or_else(|| nothing(else_it_is), shown)
+}
+
 /// A table that scrolls in a box of its own where the window is narrow.
 fn scrolling(id: &str, label: &str, table: &Markup) -> Markup {
     html! { div.scrolls id=(id) role="region" aria-label=(label) tabindex="0" { (table) } }
@@ -57,16 +62,13 @@ fn row(worker: &Worker, concurrency: u32, now: SystemTime) -> Markup {
         tr {
             th.number scope="row" { (worker.worker) }
             td { (badge(worker.state)) }
-            td.number { @match worker.pid { Some(pid) => { (pid) } None => { (nothing("no process")) } } }
+            td.number { (known(worker.pid, |pid| html! { (pid) }, "no process")) }
             td.number { (count(worker.in_flight)) span.of { " / " (concurrency) } }
             td.number { (count(worker.requests)) }
             td.number.warns[worker.restarts > 0] { (count(worker.restarts)) }
-            td.number { @match worker.rss_bytes { Some(bytes) => { (size(bytes)) } None => { (nothing("not known")) } } }
-            td.number { @match worker.started_at { Some(time) => { (age(time, now)) } None => { (nothing("not running")) } } }
-            td { @match &worker.address {
-                Some(address) => { code.address { (address) } }
-                None => { (nothing("none")) }
-            } }
+            td.number { (known(worker.rss_bytes, |bytes| html! { (size(bytes)) }, "not known")) }
+            td.number { (known(worker.started_at, |time| age(time, now), "not running")) }
+            td { (known(worker.address.as_ref(), |address| html! { code { (address) } }, "none")) }
         }
     }
 }
@@ -74,7 +76,10 @@ fn row(worker: &Worker, concurrency: u32, now: SystemTime) -> Markup {
 pub(super) fn handlers(status: &Status, now: SystemTime) -> Markup {
     let table = html! {
         table {
-            caption { span { "In the order they are tried: the first that matches decides. Requests since the configuration was loaded." } }
+            caption { span {
+                "In the order they are tried: the first that matches decides. Requests since the configuration "
+                "was loaded."
+            } }
             thead { tr {
                 th.number scope="col" { "#" }
                 th scope="col" { "URL" }
@@ -90,10 +95,7 @@ pub(super) fn handlers(status: &Status, now: SystemTime) -> Markup {
                         th scope="row" { code { (handler.url) } }
                         td.does { (does(handler)) }
                         td.number { (count(handler.requests)) }
-                        td.number { @match handler.last_request_at {
-                            Some(time) => { (ago(time, now)) }
-                            None => { (nothing("never")) }
-                        } }
+                        td.number { (known(handler.last_request_at, |time| ago(time, now), "never")) }
                         td { code { (handler.source) } }
                     }
                 }

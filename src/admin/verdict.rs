@@ -142,7 +142,9 @@ fn refusal(handler: Option<usize>, why: Why, last: Option<&Step>, map: &UrlMap) 
             Why::BadPath => { "That is not a path, or one with a NUL byte in it." }
             Why::Missing("R-SKIP") => { "A file that " code { "skip_files" } " leaves out: " (its()) " matches first." }
             Why::Missing("R-CONFIG") => { "A configuration file, which is never served: " (its()) " matches first." }
-            Why::Missing(rule) => { "There is no such file: " (its()) " matches first, and none is asked after it (" (rule) ")." }
+            Why::Missing(rule) => {
+                "There is no such file: " (its()) " matches first, and none is asked after it (" (rule) ")."
+            }
             Why::Forbidden => { "The proxy may not read the file: " (its()) " matches first." }
             Why::Unknown => { "The file cannot be looked for at the moment: " (its()) " matches first." }
             Why::Overrun => { "A pattern needs too many steps to say whether it matches this path." }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::source;
-use crate::appyaml::{self, App, Login, Problem, Secure, Severity};
+use crate::appyaml::{self, App, Login, Place, Problem, Secure, Severity};
 use crate::route::{Covered, UrlMap};
 use crate::settings::Settings;
 
@@ -68,18 +68,36 @@ impl Reading {
     /// The findings, one after the other, with the lines of the files they are about.
     #[must_use]
     pub fn rendered(&self, least: Severity) -> String {
-        self.render(least, true)
+        let found = self.problems.iter().filter(|problem| problem.severity >= least);
+        found.map(|problem| appyaml::render(problem, &self.texts, true)).collect::<Vec<_>>().join("\n")
     }
 
-    /// The findings, one a line, without the lines of the files.
+    /// The findings, one a line, for more people than see the log: without the lines of the files, and nothing of what
+    /// is written beneath `env_variables`, which may be a secret.
     #[must_use]
     pub fn brief(&self, least: Severity) -> String {
-        self.render(least, false)
+        let found = self.problems.iter().filter(|problem| problem.severity >= least);
+        let one = |problem: &Problem| {
+            if !self.is_of_variables(problem) {
+                return appyaml::render(problem, &self.texts, false);
+            }
+            let Place { file, line, column } = &problem.place;
+            let severity = problem.severity.as_str();
+            format!(
+                "{file}:{line}:{column}: {severity}: this part of `env_variables` is wrong (the log says how)"
+            )
+        };
+        found.map(one).collect::<Vec<_>>().join("\n")
     }
 
-    fn render(&self, least: Severity, with_source: bool) -> String {
-        let found = self.problems.iter().filter(|problem| problem.severity >= least);
-        found.map(|problem| appyaml::render(problem, &self.texts, with_source)).collect::<Vec<_>>().join("\n")
+    /// Whether the last key at the left margin, up to the line of a finding, is `env_variables`: told from the text, as
+    /// a file that is no YAML has nothing else.
+    fn is_of_variables(&self, problem: &Problem) -> bool {
+        let text = self.texts.iter().find(|(file, _)| *file == problem.place.file);
+        let lines = text.map_or("", |(_, text)| text).lines().take(problem.place.line as usize);
+        let key = lines
+            .filter(|line| line.starts_with(|first: char| first.is_alphabetic() || "'\"".contains(first)));
+        key.last().is_some_and(|key| key.trim_start_matches(['\'', '"']).starts_with("env_variables"))
     }
 
     /// Whether there is a finding of this severity.

@@ -357,13 +357,23 @@ fn what_is_asked_and_what_the_app_says_never_becomes_markup_and_no_variable_is_s
     }
     assert!(!policy.contains("unsafe"), "{policy}");
 
-    proxy.write("app.yaml", "runtime: python39\nenv_variables:\n  PASSWORD: [hunter2-secret\nhandlers: 3\n");
-    proxy.wait_until("the reload is refused", |status| status["config"]["last_error"].is_string());
-    let told = proxy.status()["config"]["last_error"].as_str().unwrap_or_default().to_owned();
-    assert!(told.starts_with("app.yaml:"), "{told}");
-    for path in ["/", "/?url=/x", "/status", "/metrics", "/explain?url=/x"] {
-        assert!(!proxy.admin(path).text().contains("hunter2"), "{path}");
+    for (round, value) in
+        ["[hunter2-secret", "*hunter2-secret", "!!int hunter2-secret", "'hunter2-secret"].iter().enumerate()
+    {
+        let failures = || proxy.metric("compat_proxy_config_reloads_total{result=\"failure\"}");
+        proxy.write(
+            "app.yaml",
+            format!("runtime: python39\nenv_variables:\n  A: b\n  PASSWORD: {value}\nhandlers: []\n"),
+        );
+        wait_for("the reload is refused", || failures() > round as f64, || proxy.output());
+        let told = proxy.status()["config"]["last_error"].as_str().unwrap_or_default().to_owned();
+        assert!(told.starts_with("app.yaml:"), "{told}");
+        for path in ["/", "/?url=/x", "/status", "/metrics", "/explain?url=/x"] {
+            let text = proxy.admin(path).text();
+            assert!(!text.contains("hunter2"), "{value}, {path}: {text}");
+        }
     }
+    assert!(proxy.output().contains("hunter2"), "the log tells it, so that there was something to hide");
 }
 
 #[test]
