@@ -233,11 +233,7 @@ fn charts(status: &Status, points: &[Point]) -> Markup {
         id: "latency",
         title: "Latency",
         now: traffic.p95_seconds.map_or_else(|| "–".to_owned(), latency),
-        unit: if traffic.p95_seconds.is_some() {
-            "p95 over ten seconds"
-        } else {
-            "no request in ten seconds"
-        },
+        unit: if traffic.p95_seconds.is_some() { "p95" } else { "no request in ten seconds" },
         lines: [
             Line { name: "p95", class: "main", value: |point| point.p95 },
             Line { name: "median", class: "second", value: |point| point.p50 },
