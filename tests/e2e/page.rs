@@ -106,11 +106,16 @@ fn it_updates_itself_rests_while_hidden_and_says_when_nobody_answers() {
         || requests_of(&tab, 11) == 7 && requests_of(&tab, 4) == 1,
         || proxy.output(),
     );
-    tab.wait("the rate is shown", "Number(document.querySelector('#rate .now strong').textContent) > 0");
-    tab.wait(
-        "it is drawn",
-        "document.querySelector('#rate .plot svg > path.line.main').getBoundingClientRect().width > 1",
-    );
+    for (what, holds) in [
+        ("the rate is shown", "Number(document.querySelector('#rate .now strong').textContent) > 0"),
+        (
+            "it is drawn",
+            "document.querySelector('#rate .plot svg > path.line.main').getBoundingClientRect().width > 1",
+        ),
+    ] {
+        let told = || proxy.get("/robots.txt").status == 200 && tab.eval(holds) == true;
+        wait_for(what, told, || proxy.output());
+    }
 
     send_signal(before[0].pid, Signal::KILL);
     let after = workers_of(&proxy.wait_until("it is replaced", |status| {
@@ -218,6 +223,15 @@ fn a_url_is_explained_by_typing_it_and_pressing_enter() {
     assert!(tab.text("#verdict").contains("login: admin"), "the address holds the question");
     assert_eq!(tab.eval("document.querySelector('#url').value"), "/admin/x");
     assert_eq!(proxy.status()["traffic"]["requests"], 0, "nothing was requested");
+
+    // The policy is in force, and a complaint would have been seen.
+    tab.eval("document.body.setAttribute('style', 'color: red')");
+    wait_for(
+        "the style is refused",
+        || !tab.eval("1").is_null() && !tab.complaints().is_empty(),
+        String::new,
+    );
+    assert!(tab.complaints()[0].contains("Content Security Policy"), "{:?}", tab.complaints());
 }
 
 #[test]
