@@ -14,7 +14,7 @@
 //! |   | `door`: connections of clients |
 //! | 2 | `route`, `files`, `headers`, `balance`, `drain`: the mechanisms |
 //! | 1 | `appyaml`, `settings`, `telemetry`, `listen`: the words |
-//! | 0 | `pattern`: Python's regular expressions |
+//! | 0 | `pattern`: Python's regular expressions; `secrets`: what must not be shown |
 
 pub mod admin;
 pub mod appyaml;
@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod reload;
 pub mod route;
 pub mod run;
+pub mod secrets;
 pub mod settings;
 pub mod site;
 pub mod telemetry;

@@ -17,8 +17,11 @@ use crate::appyaml::{App, Severity};
 use crate::balance::{Limits, Pool};
 use crate::drain::Stage;
 use crate::plan;
-use crate::settings::{Hints, Options, Settings};
+use crate::secrets::Values;
+use crate::settings::{AccessLog, Hints, Options, Settings};
 use crate::site::{self, Current, LoadError, Reading, Sight, Site};
+use crate::telemetry::Log;
+use crate::telemetry::log::Access;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{Command, Handle, Plan};
 
@@ -47,6 +50,8 @@ pub struct Reloader {
     pub workers: Handle,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The log, whose level may change.
+    pub log: Log,
     /// The files the newest reading asked for, good or not.
     pub sight: Sight,
 }
@@ -64,6 +69,16 @@ pub fn hints(app: &App, settings: &Settings) -> Hints {
         },
         workers: app.manual_instances.map(std::num::NonZeroU32::get),
         queue_timeout: app.max_pending_latency,
+    }
+}
+
+/// Which requests are logged.
+#[must_use]
+pub fn access(settings: &Settings) -> Access {
+    match settings.access_log.value {
+        AccessLog::On => Access::On,
+        AccessLog::Off => Access::Off,
+        AccessLog::Errors => Access::Errors,
     }
 }
 
@@ -180,11 +195,19 @@ impl Reloader {
         for note in &planned.notes {
             warn!("{note}");
         }
+        // Until the last of them has gone, old workers may print what they were given.
+        self.log.hide(hidden(&[&self.plan, &planned.plan]));
         // Workers first: new routes never meet a fleet that cannot serve them, and code that does not start
         // never replaces code that runs.
         self.workers.roll(planned.plan.clone()).await.map_err(Fault::from_display)?;
         self.pool.set_limits(limits(&settings, planned.plan.slots()));
         self.current.set_workers(planned.plan.command != Command::None, planned.runs);
+        self.log.hide(hidden(&[&planned.plan]));
+        self.log.set_access(access(&settings));
+        self.log.verbosity().set(settings.log_level.value.as_str());
+        if let Some(overruled) = &settings.log_level_overruled {
+            info!("{overruled}");
+        }
         self.plan = planned.plan;
         self.settings = settings;
         self.put(site);
@@ -213,6 +236,12 @@ impl Reloader {
             Fault { log, shown }
         })
     }
+}
+
+/// What workers of these plans must not print.
+fn hidden(plans: &[&Plan]) -> Option<Values> {
+    let variables = plans.iter().flat_map(|plan| &plan.env);
+    Values::of(variables.map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// Plans compare equal when only the made-up instance id differs.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The floor of each room. A room imports from lower floors only.
-const FLOORS: [(&str, u8); 25] = [
+const FLOORS: [(&str, u8); 26] = [
     ("pattern", 0),
+    ("secrets", 0),
     ("appyaml", 1),
     ("settings", 1),
     ("telemetry", 1),

@@ -4,6 +4,7 @@
 //! 2. `queue`: one bounded line for all, first come, first served.
 //! 3. `lease`: choosing a seat, claiming a place on it, and giving it back.
 //! 4. `again`: a second try, `budget`: how many of them there may be.
+//! 5. `sole`: which request is alone at a worker, for the log.
 //!
 //! The way of most requests takes no lock: scan the few seats, claim a place on the one with the fewest requests
 //! by compare-and-swap. Only when every place is taken does a request join the queue. A free place and a
@@ -22,6 +23,7 @@ mod queue;
 mod seat;
 #[cfg(test)]
 mod second_try_tests;
+mod sole;
 #[cfg(test)]
 mod stress_tests;
 #[cfg(test)]
@@ -43,6 +45,7 @@ use lease::Inner;
 pub use lease::Lease;
 use queue::{Queue, Refused};
 pub use seat::{Address, Seat};
+pub use sole::Pipes;
 
 /// How often one who waits looks by itself: no event tells of a seat that is not shunned or not silent any more.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);

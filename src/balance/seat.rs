@@ -8,10 +8,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::IntGauge;
 use tokio::sync::Notify;
+
+use crate::telemetry::Asked;
+
+use super::sole::{Pipes, Sole};
 
 /// The first rest after a refused connection; each further one is twice as long.
 const REST_FIRST: Duration = Duration::from_millis(100);
@@ -70,6 +74,8 @@ pub struct Seat {
     silent: AtomicBool,
     /// After a rest, one request has been given to it and has not got through yet.
     probing: AtomicBool,
+    /// The request that is alone here.
+    sole: Sole,
     idle: Notify,
     spent: Notify,
     gauge: OnceLock<IntGauge>,
@@ -94,6 +100,7 @@ impl Seat {
             doubted: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             probing: AtomicBool::new(false),
+            sole: Sole::new(),
             idle: Notify::new(),
             spent: Notify::new(),
             gauge: OnceLock::new(),
@@ -160,6 +167,30 @@ impl Seat {
         self.silent.load(Ordering::Relaxed)
     }
 
+    /// Where the worker prints to, for telling which request a line was printed for.
+    pub fn listen(&self, pipes: Pipes) {
+        self.sole.listen(pipes);
+    }
+
+    /// The request that holds a place since a moment, and has not been sent yet, says who it is. Told of if it is alone.
+    pub fn begun(&self, asked: &Asked, now: Instant) {
+        // In this order: another one that begins meanwhile makes the number too old or the load too high.
+        let number = self.requests();
+        if self.in_flight() == 1 {
+            self.sole.begin(number, asked, now);
+        }
+    }
+
+    /// The request that is here, if it began when nothing else was here and nothing printed was unread, and nothing has
+    /// begun since; its number is its own. Between two calls that give the same number nothing else was here.
+    #[must_use]
+    pub fn sole(&self) -> Option<(u64, Asked)> {
+        let found = self.sole.get()?;
+        let alone = self.in_flight() == 1 && self.requests() == found.0;
+        // Asked last: who has ended has said so before its place was free.
+        (alone && self.sole.number() == found.0).then_some(found)
+    }
+
     /// Waits until a seat that was withdrawn holds no request any more. Never resolves while it is admitted
     /// and busy; the caller sets the deadline.
     pub async fn idle(&self) {
@@ -204,6 +235,7 @@ impl Seat {
 
     /// Gives one place back.
     pub(super) fn release(&self, now: u64) {
+        self.sole.end();
         self.freed.store(now, Ordering::Relaxed);
         if self.rest_until.load(Ordering::Relaxed) != 0 {
             // Were it not the probe that ended, one more is let through: no harm.

@@ -109,6 +109,7 @@ impl Door {
                 duration: took,
                 queue: None,
                 upstream: None,
+                first_byte: None,
                 bytes_in: 0,
                 bytes_out: 0,
                 client: peer.as_deref(),

@@ -81,9 +81,10 @@ impl Policy {
                 Word::AcceptEncoding => line(out, name.as_str(), value.as_bytes()),
                 // Pingora has made it one word by now, or there is none.
                 Word::Connection if upgrade => line(out, name.as_str(), value.as_bytes()),
+                Word::TraceState if facts.ids.w3c => line(out, name.as_str(), value.as_bytes()),
                 Word::AppEngines => stripped.appengine += 1,
                 Word::Underscore => stripped.underscore += 1,
-                Word::Connection | Word::Ours => {}
+                Word::Connection | Word::TraceState | Word::Ours => {}
             }
         }
         if !upgrade && headers.contains_key(TRANSFER_ENCODING) {
@@ -135,6 +136,8 @@ enum Word {
     Passes,
     AcceptEncoding,
     Connection,
+    /// Means something beside the `traceparent` it came with, and nothing beside another.
+    TraceState,
     /// Said anew, or of this connection alone: left out without counting.
     Ours,
     AppEngines,
@@ -150,6 +153,7 @@ fn judge(name: &str, trusted: bool) -> Word {
         return match name {
             "accept-encoding" => Word::AcceptEncoding,
             "connection" => Word::Connection,
+            "tracestate" => Word::TraceState,
             // `Proxy` becomes HTTP_PROXY (httpoxy); the rest is hop-by-hop, of which pingora leaves some.
             "proxy"
             | "proxy-authorization"

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::appyaml::{App, Era, Login, Target};
+use crate::secrets;
 use crate::settings::{Endpoint, Settings};
 use crate::site::Runs;
 use crate::worker::{Check, Command, CommandError, Plan, Template, Upstream};
@@ -187,7 +188,7 @@ fn wrap(
     let fail = |source| PlanError::Command { option, source };
     let template = template.map_err(fail)?;
     template.find_program(app_dir, std::env::var_os("PATH").as_deref()).map_err(fail)?;
-    Ok((Command::Wrap(template), text.to_owned(), Runs { by, python: None }))
+    Ok((Command::Wrap(template), secrets::command(text), Runs { by, python: None }))
 }
 
 /// Whether a handler that anyone can reach names a script.

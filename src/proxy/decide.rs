@@ -1,10 +1,12 @@
 //! From a request head to what is done with it: read in one way or refused, then decided by the site's map, with
 //! every fact the record and the counters need noted on the exchange. Writes nothing to the client.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use pingora::protocols::http::ServerSession;
+use tracing::debug;
 
 use super::reply::Own;
 use super::{Exchange, Gateway};
@@ -15,6 +17,7 @@ use crate::headers::strict::{self, Asked, Refusal};
 use crate::headers::trace::Ids;
 use crate::headers::trust;
 use crate::route::{Decision, Facts, Look, Why};
+use crate::secrets;
 use crate::site::Site;
 use crate::telemetry::metrics::StaticResult;
 use crate::telemetry::{Origin, Reason};
@@ -33,6 +36,36 @@ pub(super) struct ForApp {
     pub(super) rewrite: Option<String>,
     /// It may take the short way.
     pub(super) plain: bool,
+}
+
+/// A debug line about a request for the app.
+pub(super) fn tell_app(session: &ServerSession, exchange: &Exchange) {
+    tell("app", session, exchange);
+}
+
+fn tell(act: impl Display, session: &ServerSession, exchange: &Exchange) {
+    debug!(
+        %act,
+        handler = exchange.handler,
+        method = %session.req_header().method,
+        url = %secrets::url(&String::from_utf8_lossy(session.req_header().raw_path())),
+        request_id = %exchange.ids.request,
+        trace_id = %exchange.ids.trace,
+        "decided"
+    );
+}
+
+impl Act {
+    /// A debug line about it; one that is pingora's will be decided anew.
+    pub(super) fn tell(&self, session: &ServerSession, exchange: &Exchange) {
+        match self {
+            Self::Refuse(refusal) => tell(refusal, session, exchange),
+            Self::Own(_, reason) => tell(reason.as_str(), session, exchange),
+            Self::File { .. } => tell("file", session, exchange),
+            Self::App(ForApp { plain: true, .. }) => tell_app(session, exchange),
+            Self::App(_) => {}
+        }
+    }
 }
 
 impl Gateway {

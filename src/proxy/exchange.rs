@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
@@ -161,6 +161,17 @@ impl Exchange {
         }
     }
 
+    /// Someone who looks every few seconds whether it still lives: kubelet, or a load balancer. Only what such a look can be
+    /// counts, for anybody may call himself so.
+    fn is_probe(&self, request: &RequestHeader) -> bool {
+        const PROBES: [&str; 3] = ["kube-probe/", "GoogleHC/", "ELB-HealthChecker/"];
+        let agent = || text(&request.headers, USER_AGENT).unwrap_or_default();
+        self.reason == Some(Reason::Health)
+            || (matches!(request.method, Method::GET | Method::HEAD)
+                && PROBES.iter().any(|probe| agent().starts_with(probe))
+                && !request.raw_path().contains(&b'?'))
+    }
+
     /// Counts the answer and writes its record, if the log wants it.
     pub fn finish(&self, session: &ServerSession, status: u16, log: &Log) {
         let request = session.req_header();
@@ -191,7 +202,7 @@ impl Exchange {
                 bytes_out,
             });
         }
-        if !log.wants(status) {
+        if !log.wants(status) || (is_success(status) && self.is_probe(request)) {
             return;
         }
         let raw = String::from_utf8_lossy(request.raw_path());
@@ -213,6 +224,7 @@ impl Exchange {
             duration,
             queue: self.queued,
             upstream: self.first_byte,
+            first_byte: self.first_byte.zip(self.sent).map(|(took, sent)| sent - self.started + took),
             bytes_in,
             bytes_out,
             client: self.client.ip.as_deref(),
@@ -236,6 +248,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.in_flight.dec();
     }
+}
+
+const fn is_success(status: u16) -> bool {
+    matches!(status, 200..=299)
 }
 
 /// The host asked for: `Host`, or the authority of HTTP/2.

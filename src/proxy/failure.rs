@@ -18,6 +18,7 @@ use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorSource, ErrorType};
+use tracing::debug;
 
 use super::Exchange;
 use crate::appyaml::ErrorCode;
@@ -34,6 +35,19 @@ const LOOK: Duration = Duration::from_millis(250);
 const ESTABLISHED: u8 = 1;
 /// No answer can reach anybody.
 pub(super) const NOBODY_LISTENS: u16 = 0;
+
+/// A debug line about a request that failed, with what the system or the worker said.
+pub(super) fn tell(exchange: &Exchange, error: &Error, reason: Reason) {
+    debug!(
+        reason = reason.as_str(),
+        %error,
+        worker = exchange.tried.as_ref().map(|seat| seat.slot),
+        retries = exchange.retries(),
+        request_id = %exchange.ids.request,
+        trace_id = %exchange.ids.trace,
+        "request failed"
+    );
+}
 
 /// The reason of a head that was refused.
 pub(super) const fn refusal(refusal: Refusal) -> Reason {

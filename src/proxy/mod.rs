@@ -114,7 +114,9 @@ impl Gateway {
                 .map_err(|busy| failure::busy(exchange, busy))?,
         };
         exchange.queued = Some(exchange.queued.unwrap_or_default() + lease.waited());
-        exchange.sent = Some(std::time::Instant::now());
+        let now = std::time::Instant::now();
+        lease.seat().begun(&exchange.ids.asked(), now);
+        exchange.sent = Some(now);
         exchange.tried = Some(Arc::clone(lease.seat()));
         if let Some(visitor) = door::of(session) {
             visitor.leased();
@@ -180,7 +182,9 @@ impl Gateway {
         if let (more, Some(visitor)) = (!session.is_body_done(), door::of(session)) {
             visitor.decided(more);
         }
-        match self.decide(session, exchange) {
+        let act = self.decide(session, exchange);
+        act.tell(session, exchange);
+        match act {
             Act::App(request) => return Ok(Some(request)),
             Act::File { handler, entry } => self.file(session, exchange, handler, &entry).await?,
             Act::Own(own, reason) => self.own(session, exchange, &own, reason).await?,
@@ -209,6 +213,7 @@ impl Gateway {
     /// A request failed for good: says so to a client that can still be told.
     async fn fail(&self, session: &mut ServerSession, exchange: &mut Exchange, error: &Error) -> u16 {
         let (status, reason) = failure::verdict(exchange, error);
+        failure::tell(exchange, error, reason);
         exchange.answered_by_proxy(reason);
         self.shared.metrics.generated(reason);
         if let (Reason::UpstreamTimeout, Some(lease)) = (reason, &exchange.lease) {
@@ -260,6 +265,7 @@ impl ProxyHttp for Gateway {
         if let Some(target) = rewrite {
             downstream.req_header_mut().set_raw_path(target.as_bytes())?;
         }
+        decide::tell_app(downstream, exchange);
         body::begin(downstream, exchange, &self.shared.metrics, false).await?;
         exchange.upgrade = failure::wants_websocket(downstream);
         Ok(false)

@@ -24,14 +24,14 @@ use crate::listen::{BindError, Bound};
 use crate::plan::{self, PlanError, Planned};
 use crate::proxy::{Shared, Slots};
 use crate::reload::{self, Reloader};
-use crate::settings::{AccessLog, LogFormat, Options, Settings, SettingsErrors, Threadsafe};
+use crate::settings::{Options, Settings, SettingsErrors, Threadsafe};
 use crate::site::{self, Current, LoadError, Reading, Site};
-use crate::telemetry::log::{Access, Stream};
+use crate::telemetry::Log;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{Format, Log};
-use crate::worker::{self, Command, Outcome, Supervisor, Surroundings};
+use crate::worker::{self, Command, Outcome, Supervisor};
 
 mod server;
+mod voice;
 
 use server::{Listener, adopt, bind, gateway, server};
 
@@ -109,7 +109,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     let admin_bound = bind(&[settings.resolved_admin()?], 1, "--admin")?;
 
     let metrics = Arc::new(Metrics::new().map_err(|error| system("metrics")(io::Error::other(error)))?);
-    let log = start_log(&settings, &metrics);
+    let log = voice::start(&settings, &prepared.planned.plan, &metrics);
     count_panics(&metrics);
     tell(&settings, &prepared.reading, &prepared.planned);
     // Held to the end: the running workers use the files in it.
@@ -193,7 +193,7 @@ fn build(
     let site = Site::build(reading, &app_dir, &settings, metrics, None)?;
     site.announce(metrics);
     let current = Arc::new(Current::new(site, plan.command != Command::None, planned.runs));
-    let surroundings = surroundings(log, private.path());
+    let surroundings = voice::surroundings(log, private.path());
     let (supervisor, workers) =
         worker::supervisor(plan.clone(), pool.clone(), Arc::clone(metrics), surroundings)
             .map_err(system("a private directory for the workers' sockets"))?;
@@ -208,6 +208,7 @@ fn build(
         pool: pool.clone(),
         workers: workers.clone(),
         metrics: Arc::clone(metrics),
+        log: log.clone(),
         sight,
     };
     Ok((Parts { current, pool, supervisor, workers, reloader }, private))
@@ -237,6 +238,7 @@ fn control(
         stop: settings.stop_timeout.value,
     };
     let drain = drain.clone();
+    let log = reloader.log.clone();
     let latch = drain.finisher();
     let (ready, wait) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -245,14 +247,16 @@ fn control(
             Err(error) => return drop(ready.send(Err(error))),
         };
         runtime.block_on(async move {
-            let caught = Signals::catch().and_then(|signals| Ok((signals, Reloader::catch()?)));
-            let (signals, hangup) = match caught {
+            let caught =
+                Signals::catch().and_then(|signals| Ok((signals, Reloader::catch()?, voice::catch()?)));
+            let (signals, hangup, verbose) = match caught {
                 Ok(caught) => caught,
                 Err(error) => return drop(ready.send(Err(error))),
             };
             let _ = ready.send(Ok(()));
             let stage = drain.stage();
             let (gone, over) = oneshot::channel::<()>();
+            let listening = tokio::spawn(async move { voice::listen(&log, verbose).await });
             tokio::join!(
                 async {
                     drain.clone().conduct(signals, patience).await;
@@ -267,6 +271,7 @@ fn control(
                     }
                 },
             );
+            listening.abort();
         });
     });
     let thread = thread.map_err(system("a thread"))?;
@@ -317,34 +322,6 @@ fn tell(settings: &Settings, reading: &Reading, planned: &Planned) {
             "threadsafe: false is ignored, as the python-compat runtime did; --threadsafe enforce sends one request at a time to each worker"
         );
     }
-}
-
-fn start_log(settings: &Settings, metrics: &Metrics) -> Log {
-    let format = match settings.log_format.value {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-        LogFormat::Gcp => Format::Gcp { project: std::env::var("GOOGLE_CLOUD_PROJECT").ok() },
-    };
-    let access = match settings.access_log.value {
-        AccessLog::On => Access::On,
-        AccessLog::Off => Access::Off,
-        AccessLog::Errors => Access::Errors,
-    };
-    Log::start(format, access, settings.log_level.value.as_str(), metrics)
-}
-
-fn surroundings(log: &Log, private: &Path) -> Surroundings {
-    let log = log.clone();
-    let mut surroundings = Surroundings::new(Arc::new(move |line: worker::Line<'_>| {
-        let stream = match line.stream {
-            worker::Stream::Stdout => Stream::Stdout,
-            worker::Stream::Stderr => Stream::Stderr,
-        };
-        log.worker(line.slot, line.pid, stream, line.text);
-    }));
-    // The guard removes it when we are killed.
-    surroundings.private.push(private.to_owned());
-    surroundings
 }
 
 /// A panic ends one request; it is a bug, and must be seen.

@@ -237,8 +237,7 @@ pub(super) const ACCESS_LOG: Key = Key {
 };
 pub(super) const LOG_LEVEL: Key = Key {
     words: &["error", "warn", "info", "debug", "trace"],
-    reload: Reload::Restart,
-    help: "The least important events to log: error, warn, info, debug, trace",
+    help: "The least important events to log: error, warn, info, debug, trace; SIGUSR1 switches to debug and back",
     ..key(LOGGING, "log-level", "LEVEL", "info")
 };
 

@@ -82,6 +82,24 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// That the file says something else than a stronger source, and which one that is.
+    pub(super) fn overruled(&mut self, key: &'static Key) -> Option<String> {
+        let known = self.errors.len();
+        let given = self.given(key);
+        // Told when the option was read.
+        self.errors.truncate(known);
+        let [strongest, .., weakest] = given.as_slice() else { return None };
+        let text = |given: &Given| given.texts.first().map(|(text, _)| text.clone());
+        let (wins, said) = (text(strongest)?, text(weakest)?);
+        let Origin::File(place) = &weakest.origin else { return None };
+        (wins != said).then(|| {
+            format!(
+                "`{}: {said}` ({}:{}) has no effect: `{wins}` is given by {}",
+                key.name, place.path, place.line, strongest.origin
+            )
+        })
+    }
+
     /// What every source says, strongest first; mistakes are kept apart.
     fn all<T>(
         &mut self,

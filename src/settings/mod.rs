@@ -110,6 +110,8 @@ pub struct Settings {
     pub access_log: Setting<AccessLog>,
     /// Which events are logged.
     pub log_level: Setting<LogLevel>,
+    /// That the file says another level, which a flag or a variable overrules: for a log line when it is read again.
+    pub log_level_overruled: Option<String>,
     /// The settings file that was read, if there was one.
     pub file: Option<PathBuf>,
     /// What is worth a line at start: choices without effect, variables that look like a slip.
@@ -190,6 +192,7 @@ impl Settings {
             log_format: layers.one(&key::LOG_FORMAT, units::log_format(sources.terminal)),
             access_log: layers.one(&key::ACCESS_LOG, units::word),
             log_level: layers.one(&key::LOG_LEVEL, units::word),
+            log_level_overruled: layers.overruled(&key::LOG_LEVEL),
             file: None,
             notes: Vec::new(),
             cores,

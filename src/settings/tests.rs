@@ -285,9 +285,9 @@ fn hints_fill_only_what_nobody_chose_and_can_be_taken_back() {
 #[test]
 fn changes_that_need_a_restart_are_told_apart() {
     let old = file("").good();
-    let new = file("listen: 9000\nthreads: 7\nworkers: 3\nlog-level: debug").good();
-    assert_eq!(old.changes(&new), ["listen", "threads", "workers", "log-level"]);
-    assert_eq!(old.changes_needing_restart(&new), ["listen", "threads", "log-level"]);
+    let new = file("listen: 9000\nthreads: 7\nworkers: 3\nlog-level: debug\nlog-format: text").good();
+    assert_eq!(old.changes(&new), ["listen", "threads", "workers", "log-format", "log-level"]);
+    assert_eq!(old.changes_needing_restart(&new), ["listen", "threads", "log-format"]);
     // The same value from elsewhere is no change.
     assert_eq!(old.changes(&env(&[("PORT", "8080")]).good()), Vec::<&str>::new());
 }

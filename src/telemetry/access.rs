@@ -1,23 +1,29 @@
 //! The access-log line of a [`Record`]: json, gcp (Cloud Logging's `httpRequest`) or text.
 //! Appends to a buffer the caller owns; writes nothing anywhere.
 
+use std::fmt::Arguments;
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::Serializer as _;
+
+use crate::secrets;
 
 use super::log::Format;
 use super::{Origin, Record};
 
-/// Appends one line, with its line feed.
+/// Back to the terminal's own colour.
+pub(super) const RESET: &str = "\x1b[0m";
+
+/// Appends one line, with its line feed. What looks like a secret in the URLs is left out.
 pub fn line(buffer: &mut Vec<u8>, format: &Format, now: SystemTime, record: &Record<'_>) {
     let start = buffer.len();
+    let (query, referer) = (record.query.map(secrets::query), record.referer.map(secrets::url));
+    let record = &Record { query: query.as_deref(), referer: referer.as_deref(), ..*record };
     let done = match format {
         Format::Json => json(buffer, now, record).is_ok(),
-        Format::Gcp { project } => {
-            serde_json::to_writer(&mut *buffer, &Gcp::from(now, record, project.as_deref())).is_ok()
-        }
-        Format::Text => text(buffer, now, record).is_ok(),
+        Format::Gcp { project } => gcp(buffer, now, record, project.as_deref()).is_ok(),
+        Format::Text { colour } => text(buffer, now, record, *colour).is_ok(),
     };
     if done {
         buffer.push(b'\n');
@@ -95,6 +101,10 @@ fn json(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::
         key!(buffer, "upstream_ms");
         millis(buffer, upstream);
     }
+    if let Some(first_byte) = record.first_byte {
+        key!(buffer, "ttfb_ms");
+        millis(buffer, first_byte);
+    }
     key!(buffer, "bytes_in");
     number(buffer, record.bytes_in);
     key!(buffer, "bytes_out");
@@ -125,14 +135,17 @@ fn json_rest(buffer: &mut Vec<u8>, record: &Record<'_>) -> std::io::Result<()> {
         key!(buffer, "referer");
         serde_json::to_writer(&mut *buffer, referer)?;
     }
-    key!(buffer, "request_id");
-    word(buffer, record.request_id);
-    key!(buffer, "trace_id");
-    word(buffer, record.trace_id);
-    key!(buffer, "span_id");
-    word(buffer, record.span_id);
-    key!(buffer, "sampled");
-    buffer.extend_from_slice(if record.sampled { b"true" } else { b"false" });
+    // What never was a request has none.
+    if !record.request_id.is_empty() {
+        key!(buffer, "request_id");
+        word(buffer, record.request_id);
+        key!(buffer, "trace_id");
+        word(buffer, record.trace_id);
+        key!(buffer, "span_id");
+        word(buffer, record.span_id);
+        key!(buffer, "sampled");
+        buffer.extend_from_slice(if record.sampled { b"true" } else { b"false" });
+    }
     if let Some(worker) = record.worker {
         key!(buffer, "worker");
         number(buffer, worker);
@@ -153,96 +166,98 @@ fn json_rest(buffer: &mut Vec<u8>, record: &Record<'_>) -> std::io::Result<()> {
     Ok(())
 }
 
-#[derive(Serialize)]
-struct Gcp<'a> {
-    severity: &'static str,
-    time: String,
-    message: String,
-    #[serde(rename = "httpRequest")]
-    http_request: HttpRequest<'a>,
-    #[serde(rename = "logging.googleapis.com/trace")]
-    trace: String,
-    #[serde(rename = "logging.googleapis.com/spanId")]
-    span: &'a str,
-    #[serde(rename = "logging.googleapis.com/trace_sampled")]
-    sampled: bool,
-    #[serde(rename = "logging.googleapis.com/labels")]
-    labels: Labels<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HttpRequest<'a> {
-    request_method: &'a str,
-    request_url: String,
-    request_size: String,
-    status: u16,
-    response_size: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remote_ip: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<&'a str>,
-    latency: String,
-    protocol: &'static str,
-}
-
-#[derive(Serialize)]
-struct Labels<'a> {
-    handler: &'a str,
-    origin: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker: Option<String>,
-    request_id: &'a str,
-}
-
-impl<'a> Gcp<'a> {
-    fn from(now: SystemTime, record: &Record<'a>, project: Option<&str>) -> Self {
-        let severity = match record.status {
-            500.. => "ERROR",
-            _ if record.login.is_some() => "NOTICE",
-            _ => "INFO",
-        };
-        let query = record.query.map(|query| format!("?{query}")).unwrap_or_default();
-        Self {
-            severity,
-            time: humantime::format_rfc3339_millis(now).to_string(),
-            message: format!("{} {}{query} {}", record.method, record.path, record.status),
-            http_request: HttpRequest {
-                request_method: record.method,
-                request_url: format!("{}://{}{}{query}", record.scheme, record.host, record.path),
-                request_size: record.bytes_in.to_string(),
-                status: record.status,
-                response_size: record.bytes_out.to_string(),
-                user_agent: record.user_agent,
-                remote_ip: record.client,
-                referer: record.referer,
-                latency: format!("{:.6}s", record.duration.as_secs_f64()),
-                protocol: record.proto,
-            },
-            trace: match project {
-                Some(project) => format!("projects/{project}/traces/{}", record.trace_id),
-                None => record.trace_id.to_owned(),
-            },
-            span: record.span_id,
-            sampled: record.sampled,
-            labels: Labels {
-                handler: record.handler,
-                origin: record.origin.as_str(),
-                reason: record.reason.map(super::Reason::as_str),
-                worker: record.worker.map(|worker| worker.to_string()),
-                request_id: record.request_id,
-            },
-        }
+/// An entry of Cloud Logging. Counts of bytes are text there: JSON has no numbers of 64 bits.
+fn gcp(
+    buffer: &mut Vec<u8>,
+    now: SystemTime,
+    record: &Record<'_>,
+    project: Option<&str>,
+) -> std::io::Result<()> {
+    let severity = match record.status {
+        500.. => "ERROR",
+        _ if record.login.is_some() => "NOTICE",
+        _ => "INFO",
+    };
+    let Record { method, path, status, host, scheme, .. } = record;
+    let (mark, query) = record.query.map_or(("", ""), |query| ("?", query));
+    write!(buffer, "{{\"severity\":\"{severity}\",\"time\":\"{}\"", humantime::format_rfc3339_millis(now))?;
+    key!(buffer, "message");
+    quoted(buffer, format_args!("{method} {path}{mark}{query} {status}"))?;
+    key!(buffer, "httpRequest");
+    buffer.extend_from_slice(b"{\"requestMethod\":");
+    serde_json::to_writer(&mut *buffer, method)?;
+    key!(buffer, "requestUrl");
+    quoted(buffer, format_args!("{scheme}://{host}{path}{mark}{query}"))?;
+    write!(buffer, ",\"requestSize\":\"{}\",\"status\":{status}", record.bytes_in)?;
+    write!(buffer, ",\"responseSize\":\"{}\"", record.bytes_out)?;
+    if let Some(user_agent) = record.user_agent {
+        key!(buffer, "userAgent");
+        serde_json::to_writer(&mut *buffer, user_agent)?;
     }
+    if let Some(client) = record.client {
+        key!(buffer, "remoteIp");
+        word(buffer, client);
+    }
+    // A worker on a unix socket has no address that means anything there.
+    if let Some(address) = record.upstream_addr.filter(|address| !address.starts_with("unix:")) {
+        key!(buffer, "serverIp");
+        word(buffer, address);
+    }
+    if let Some(referer) = record.referer {
+        key!(buffer, "referer");
+        serde_json::to_writer(&mut *buffer, referer)?;
+    }
+    let (seconds, micros) = (record.duration.as_secs(), record.duration.subsec_micros());
+    write!(buffer, ",\"latency\":\"{seconds}.{micros:06}s\",\"protocol\":\"{}\"}}", record.proto)?;
+    if !record.trace_id.is_empty() {
+        key!(buffer, "logging.googleapis.com/trace");
+        match project {
+            Some(project) => quoted(buffer, format_args!("projects/{project}/traces/{}", record.trace_id))?,
+            None => word(buffer, record.trace_id),
+        }
+        key!(buffer, "logging.googleapis.com/spanId");
+        word(buffer, record.span_id);
+        key!(buffer, "logging.googleapis.com/trace_sampled");
+        buffer.extend_from_slice(if record.sampled { b"true" } else { b"false" });
+    }
+    key!(buffer, "logging.googleapis.com/labels");
+    buffer.extend_from_slice(b"{\"handler\":");
+    serde_json::to_writer(&mut *buffer, record.handler)?;
+    write!(
+        buffer,
+        ",\"handler_type\":\"{}\",\"origin\":\"{}\"",
+        record.handler_type,
+        record.origin.as_str()
+    )?;
+    if let Some(reason) = record.reason {
+        write!(buffer, ",\"reason\":\"{}\"", reason.as_str())?;
+    }
+    if let Some(worker) = record.worker {
+        write!(buffer, ",\"worker\":\"{worker}\"")?;
+    }
+    if !record.request_id.is_empty() {
+        write!(buffer, ",\"request_id\":\"{}\"", record.request_id)?;
+    }
+    buffer.extend_from_slice(b"}}");
+    Ok(())
 }
 
-fn text(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::Result<()> {
+/// A text put together of several, as JSON.
+fn quoted(buffer: &mut Vec<u8>, text: Arguments<'_>) -> std::io::Result<()> {
+    serde_json::Serializer::new(&mut *buffer).collect_str(&text).map_err(Into::into)
+}
+
+/// `TIME STATUS METHOD TARGET MILLISECONDS ORIGIN ...`, the columns of what has a width under one another and under those of
+/// events.
+fn text(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>, colour: bool) -> std::io::Result<()> {
     let Record { method, path, status, .. } = record;
-    write!(buffer, "{} {status} {method} ", humantime::format_rfc3339_millis(now))?;
+    let (on, off) = match status {
+        _ if !colour => ("", ""),
+        500.. => ("\x1b[31m", RESET),
+        400.. => ("\x1b[33m", RESET),
+        _ => ("\x1b[32m", RESET),
+    };
+    write!(buffer, "{} {on}{status:>5}{off} {method:<4} ", humantime::format_rfc3339_millis(now))?;
     // Pingora accepts only printable bytes and UTF-8 here, but a terminal must never be steered by a path.
     write!(buffer, "{}", path.escape_debug())?;
     if let Some(query) = record.query {
@@ -261,76 +276,5 @@ fn text(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::telemetry::Reason;
-
-    fn record<'a>(path: &'a str) -> Record<'a> {
-        Record {
-            method: "GET",
-            path,
-            query: Some("q=1"),
-            host: "a.example",
-            scheme: "http",
-            proto: "HTTP/1.1",
-            status: 404,
-            handler: "/admin/.*",
-            handler_type: "blocked",
-            login: Some("admin"),
-            duration: Duration::from_micros(1500),
-            queue: None,
-            upstream: None,
-            bytes_in: 0,
-            bytes_out: 68,
-            client: Some("1.1.1.1"),
-            peer: None,
-            user_agent: Some("\"quoted\""),
-            referer: None,
-            request_id: "00ff",
-            trace_id: "0f",
-            span_id: "1",
-            sampled: true,
-            worker: None,
-            upstream_addr: None,
-            retries: 0,
-            origin: Origin::Proxy,
-            reason: Some(Reason::LoginBlocked),
-        }
-    }
-
-    fn written(format: &Format, path: &str) -> String {
-        let mut buffer = b"before\n".to_vec();
-        line(&mut buffer, format, SystemTime::UNIX_EPOCH, &record(path));
-        String::from_utf8(buffer).unwrap().strip_prefix("before\n").unwrap().to_owned()
-    }
-
-    #[test]
-    fn a_json_line_is_one_object_with_the_fields_operators_search() {
-        let line = written(&Format::Json, "/admin/x");
-        assert_eq!(line.matches('\n').count(), 1);
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["ts"], "1970-01-01T00:00:00.000Z");
-        assert_eq!((&value["path"], &value["status"]), (&"/admin/x".into(), &404.into()));
-        assert_eq!((&value["reason"], &value["origin"]), (&"login_blocked".into(), &"proxy".into()));
-        assert_eq!(value["duration_ms"], 1.5);
-        assert_eq!(value["user_agent"], "\"quoted\"");
-        assert!(value.get("worker").is_none());
-    }
-
-    #[test]
-    fn a_gcp_line_is_what_cloud_logging_reads() {
-        let line = written(&Format::Gcp { project: Some("p".to_owned()) }, "/admin/x");
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["severity"], "NOTICE");
-        assert_eq!(value["httpRequest"]["requestUrl"], "http://a.example/admin/x?q=1");
-        assert_eq!(value["httpRequest"]["latency"], "0.001500s");
-        assert_eq!(value["logging.googleapis.com/trace"], "projects/p/traces/0f");
-    }
-
-    #[test]
-    fn a_path_cannot_steer_a_terminal() {
-        let line = written(&Format::Text, "/\u{1b}[2J\n");
-        assert_eq!(line.matches('\n').count(), 1, "{line}");
-        assert!(!line.contains('\u{1b}'), "{line}");
-    }
-}
+#[path = "access_tests.rs"]
+mod tests;

@@ -2,28 +2,36 @@
 //!
 //! A line is handed to a `super::outlet`; no request or worker waits for the reader of our output.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::secrets::Values;
+
 use super::metrics::Metrics;
 use super::outlet::{Kind, Outlet, Target};
-use super::{Record, access};
+use super::verbosity::{self, Verbosity};
+use super::{Printed, Record, access, printed};
 
 /// `--log-format`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// For people.
-    Text,
+    Text {
+        /// On a terminal.
+        colour: bool,
+    },
     /// One JSON object a line.
     Json,
     /// What Cloud Logging reads as structured entries.
@@ -48,9 +56,13 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Log {
     format: Arc<Format>,
-    access: Access,
+    /// An [`Access`].
+    access: Arc<AtomicU8>,
     out: Outlet,
     err: Outlet,
+    verbosity: Verbosity,
+    /// Values that nobody may read, whoever prints them.
+    hidden: Arc<ArcSwapOption<Values>>,
 }
 
 /// Which of a worker's streams a line came from.
@@ -62,39 +74,60 @@ pub enum Stream {
     Stderr,
 }
 
+impl Stream {
+    /// The word in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 impl Log {
     /// Starts the writers and makes `tracing` events go through them, at `level` and above.
     pub fn start(format: Format, access: Access, level: &str, metrics: &Metrics) -> Self {
-        let log = Self {
-            format: Arc::new(format),
-            access,
-            out: Outlet::start(Target::Stdout, metrics),
-            err: Outlet::start(Target::Stderr, metrics),
-        };
-        // Pingora reports every client that leaves and every refused connection as an error; the access
-        // log and the metrics tell the same with a reason.
-        let quiet = matches!(level, "error" | "warn" | "info");
-        let pingora =
-            if quiet { ",pingora_core=off,pingora_proxy=off,pingora_pool=off,pingora_cache=off" } else { "" };
-        let filter = EnvFilter::new(format!("{level}{pingora}"));
-        let events = Events(log.err.clone());
+        let format = Arc::new(format);
+        let out = Outlet::start(Target::Stdout, metrics);
+        let err = Outlet::start(Target::Stderr, metrics);
+        let hidden: Arc<ArcSwapOption<Values>> = Arc::default();
+        let access = Arc::new(AtomicU8::new(access as u8));
+        let builder = tracing_subscriber::fmt()
+            .event_format(Lines { format: Arc::clone(&format) })
+            .with_writer(Events { outlet: err.clone(), hidden: Arc::clone(&hidden) })
+            .with_env_filter(verbosity::filter(level))
+            .with_filter_reloading();
+        let handle = builder.reload_handle();
         // Fails only when a subscriber is set already, as in tests that start twice.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .event_format(Lines { format: Arc::clone(&log.format) })
-            .with_writer(events)
-            .try_init()
-            .ok();
-        log
+        let _ = builder.try_init().ok();
+        let verbosity = Verbosity::new(level, move |filter| handle.reload(filter).is_ok());
+        Self { format, access, out, err, verbosity, hidden }
+    }
+
+    /// Which events are written.
+    #[must_use]
+    pub fn verbosity(&self) -> &Verbosity {
+        &self.verbosity
+    }
+
+    /// Events and what workers print are written without these values from now on, and without no others.
+    pub fn hide(&self, values: Option<Values>) {
+        self.hidden.store(values.map(Arc::new));
+    }
+
+    /// Another choice of requests, from now on.
+    pub fn set_access(&self, access: Access) {
+        self.access.store(access as u8, Ordering::Relaxed);
     }
 
     /// Whether the access log wants a request that was answered so.
     #[must_use]
     pub fn wants(&self, status: u16) -> bool {
-        match self.access {
-            Access::On => true,
-            Access::Off => false,
-            Access::Errors => status >= 500,
+        match self.access.load(Ordering::Relaxed) {
+            access if access == Access::Off as u8 => false,
+            access if access == Access::Errors as u8 => status >= 500,
+            _ => true,
         }
     }
 
@@ -105,11 +138,13 @@ impl Log {
         self.out.send(Kind::Access, buffer);
     }
 
-    /// Writes a line that a worker printed, tagged with the worker.
-    pub fn worker(&self, slot: usize, pid: u32, stream: Stream, text: &[u8]) {
-        let mut buffer = Vec::with_capacity(text.len() + 128);
-        worker_line(&mut buffer, &self.format, slot, pid, stream, text);
-        let writer = if stream == Stream::Stdout { &self.out } else { &self.err };
+    /// Writes what a worker printed, tagged with the worker.
+    pub fn worker(&self, printed: &Printed<'_>) {
+        let mut buffer = Vec::with_capacity(printed.text.len() + 256);
+        let hidden = self.hidden.load();
+        let text = hidden.as_ref().map_or(Cow::Borrowed(printed.text), |values| values.hide(printed.text));
+        printed::entry(&mut buffer, &self.format, &Printed { text: &text, ..*printed });
+        let writer = if printed.stream == Stream::Stdout { &self.out } else { &self.err };
         writer.send(Kind::Worker, buffer);
     }
 
@@ -121,42 +156,12 @@ impl Log {
     }
 }
 
-/// One line of a worker. JSON of a worker is passed on with our tag added, other text is wrapped.
-fn worker_line(buffer: &mut Vec<u8>, format: &Format, slot: usize, pid: u32, stream: Stream, text: &[u8]) {
-    let text = String::from_utf8_lossy(text);
-    let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-    if *format == Format::Text {
-        // Writing to memory cannot fail.
-        let _ = writeln!(buffer, "[worker {slot} {pid} {name}] {text}");
-        return;
-    }
-    let mut object = match serde_json::from_str(&text) {
-        Ok(Value::Object(object)) => object,
-        _ => plain(format, &text),
-    };
-    let tag = serde_json::json!({ "worker": slot, "pid": pid, "stream": name });
-    object.insert("compat_proxy".to_owned(), tag);
-    finish_json(buffer, object);
-}
-
-fn plain(format: &Format, text: &str) -> Map<String, Value> {
-    let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    let pairs = match format {
-        Format::Gcp { .. } => [("severity", "DEFAULT".into()), ("time", now), ("message", text.to_owned())],
-        _ => [("ts", now), ("level", "info".to_owned()), ("msg", text.to_owned())],
-    };
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect()
-}
-
-fn finish_json(buffer: &mut Vec<u8>, object: Map<String, Value>) {
-    // A map of strings and numbers written to memory cannot fail.
-    let _ = serde_json::to_writer(&mut *buffer, &Value::Object(object));
-    buffer.push(b'\n');
-}
-
 /// Hands each formatted event to the writer.
 #[derive(Debug, Clone)]
-struct Events(Outlet);
+struct Events {
+    outlet: Outlet,
+    hidden: Arc<ArcSwapOption<Values>>,
+}
 
 impl<'a> MakeWriter<'a> for Events {
     type Writer = Self;
@@ -168,7 +173,9 @@ impl<'a> MakeWriter<'a> for Events {
 
 impl Write for Events {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.send(Kind::Event, line.to_vec());
+        let hidden = self.hidden.load();
+        let shown = hidden.as_ref().map_or(Cow::Borrowed(line), |values| values.hide(line));
+        self.outlet.send(Kind::Event, shown.into_owned());
         Ok(line.len())
     }
 
@@ -198,8 +205,9 @@ where
         let now = humantime::format_rfc3339_millis(SystemTime::now());
         let level = *event.metadata().level();
         match *self.format {
-            Format::Text => {
-                write!(writer, "{now} {level:>5} {}", fields.message)?;
+            Format::Text { colour } => {
+                let (on, off) = if colour { (shade(level), access::RESET) } else { ("", "") };
+                write!(writer, "{now} {on}{level:>5}{off} {}", fields.message)?;
                 for (key, value) in &fields.others {
                     match value {
                         Value::String(text) if !text.contains([' ', '"']) => write!(writer, " {key}={text}")?,
@@ -220,6 +228,15 @@ where
                 writeln!(writer, "{}", Value::Object(object))
             }
         }
+    }
+}
+
+const fn shade(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        _ => "\x1b[2m",
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! - `metrics`: every series, with handles resolved at load.
 //! - `access`: the access-log line of a record, in each format.
+//! - `printed`: what workers print, in each format.
 //! - `log`: lines and events on their way out; `outlet`: the threads that write them, for which no request waits.
+//! - `verbosity`: which events there are, changed at run time.
 //!
 //! Nothing here decides anything or looks at a request.
 
@@ -10,10 +12,14 @@ pub mod access;
 pub mod log;
 pub mod metrics;
 mod outlet;
+mod printed;
+mod verbosity;
 
 use std::time::Duration;
 
 pub use log::{Format, Log};
+pub use printed::Printed;
+pub use verbosity::Verbosity;
 
 /// What is left of a request when it is over. Borrowed: it lives for one call.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +50,8 @@ pub struct Record<'a> {
     pub queue: Option<Duration>,
     /// From choosing a worker to its response head.
     pub upstream: Option<Duration>,
+    /// From the request head to the worker's response head.
+    pub first_byte: Option<Duration>,
     /// Body bytes received.
     pub bytes_in: usize,
     /// Body bytes sent.
@@ -74,6 +82,33 @@ pub struct Record<'a> {
     pub origin: Origin,
     /// Why the proxy made the answer itself.
     pub reason: Option<Reason>,
+}
+
+/// The request that a worker's line was printed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Its id, in hex.
+    pub request: [u8; 32],
+    /// Its trace, in hex.
+    pub trace: [u8; 32],
+    /// Its span.
+    pub span: u64,
+    /// Whether the trace is sampled.
+    pub sampled: bool,
+}
+
+impl Asked {
+    /// Its id.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        std::str::from_utf8(&self.request).unwrap_or_default()
+    }
+
+    /// Its trace.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        std::str::from_utf8(&self.trace).unwrap_or_default()
+    }
 }
 
 /// Who made the answer.

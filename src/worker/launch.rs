@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +13,8 @@ use crate::balance::{Address, Seat};
 
 use super::command::Template;
 use super::crew::Crew;
-use super::output::Stream;
-use super::post::{Dismissal, Live, News, What, Why, spread, spread_time};
+use super::output::{Source, Stream};
+use super::post::{Dismissal, Ears, Live, News, What, Why, spread, spread_time};
 use super::probe::{self, Check, Upstream};
 use super::slot::{Event, State};
 use super::{Command, Plan, process, pulse, stray};
@@ -83,11 +84,17 @@ impl Crew {
         };
         let pid = child.id().unwrap_or_default();
         self.guard.add(pid);
-        if let Some(stdout) = child.stdout.take() {
-            self.pumps.spawn(self.output.clone().pump(worker, pid, Stream::Stdout, stdout));
+        let ears = Ears::default();
+        let source = |stream| Source { slot: worker, pid, stream, seat: Arc::clone(&ears.seat) };
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let pipes = stdout.as_ref().zip(stderr.as_ref()).and_then(|(out, err)| {
+            Some([out.as_fd().try_clone_to_owned().ok()?, err.as_fd().try_clone_to_owned().ok()?])
+        });
+        if let Some(stdout) = stdout {
+            self.pumps.spawn(self.output.clone().pump(source(Stream::Stdout), stdout));
         }
-        if let Some(stderr) = child.stderr.take() {
-            self.pumps.spawn(self.output.clone().pump(worker, pid, Stream::Stderr, stderr));
+        if let Some(stderr) = stderr {
+            self.pumps.spawn(self.output.clone().pump(source(Stream::Stderr), stderr));
         }
         let address = place.address();
         info!(worker, pid, %address, why = why.word(), "worker started");
@@ -96,6 +103,7 @@ impl Crew {
             place: Some(place),
             address: Some(address.clone()),
             seat: None,
+            ears: Ears { pipes, ..ears },
             began: Instant::now(),
             started_at: SystemTime::now(),
             max_rss: plan.max_rss.map(spread),
@@ -122,6 +130,7 @@ impl Crew {
             place: None,
             address: None,
             seat: None,
+            ears: Ears::default(),
             began: Instant::now(),
             started_at: SystemTime::now(),
             max_rss: None,
@@ -160,7 +169,13 @@ impl Crew {
         }
         live.address = Some(address.clone());
         let limit = limit.filter(|_| live.pid.is_some()).map(spread);
-        live.seat = Some(Arc::new(Seat::new(worker, generation, address, limit)));
+        let seat = Arc::new(Seat::new(worker, generation, address, limit));
+        if let Some(pipes) = live.ears.pipes.take() {
+            seat.listen(pipes);
+        }
+        // A process has one seat.
+        let _ = live.ears.seat.set(Arc::clone(&seat));
+        live.seat = Some(seat);
     }
 
     /// Sets the watchers of a worker that is ready.

@@ -3,7 +3,7 @@
 //! 1. `command`: from a command line as written to the words and variables of one process.
 //! 2. `place`: where a process is to listen: a private unix socket or a loopback port.
 //! 3. `process`: starts it in a group of its own, so that it cannot outlive us; signals that group.
-//! 4. `output`: its lines, tagged, handed on without ever holding it up.
+//! 4. `output`: its lines, tagged, handed on without ever holding it up; `fold`: which of them belong together.
 //! 5. `probe`: asks it until it answers; `pulse`: whether it still does.
 //! 6. `slot`: what follows from what happened, as a pure table.
 //! 7. `supervisor`: the one loop where events come in; `crew` asks the table and carries its orders out, `launch` brings
@@ -19,6 +19,7 @@ mod changes;
 pub mod command;
 mod crew;
 mod ending;
+mod fold;
 pub mod guard;
 mod launch;
 mod output;

@@ -1,24 +1,34 @@
-//! What workers write to stdout and stderr, line by line.
+//! What workers write to stdout and stderr, line by line, those together that belong together (`fold`).
 //!
-//! A worker must never wait because our own output is slow: lines go to one thread through a bounded channel, and
+//! A worker must never wait because our own output is slow: entries go to one thread through a bounded channel, and
 //! are dropped and counted when it is full.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use prometheus::IntCounterVec;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-/// A longer line is handed on in pieces of this size.
-const LONGEST: usize = 64 * 1024;
-/// Lines that may wait for the sink.
+use crate::balance::Seat;
+use crate::telemetry::Asked;
+
+use super::fold::{Entry, Fold, LONGEST, Read};
+
+/// Entries that may wait for the sink.
 const LINES: usize = 4096;
 /// Bytes that may wait for the sink.
 const BYTES: usize = 8 * 1024 * 1024;
+/// Room for what is read at once.
+const ROOM: usize = 16 * 1024;
 
 /// Where a line was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +50,7 @@ impl Stream {
     }
 }
 
-/// One line of a worker's output.
+/// One line of a worker's output, or several that belong together.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
     /// The slot's number.
@@ -49,8 +59,24 @@ pub struct Line<'a> {
     pub pid: u32,
     /// Where it was written.
     pub stream: Stream,
-    /// The line without its line feed; any bytes.
+    /// Without the last line feed; any bytes.
     pub text: &'a [u8],
+    /// When the first line was read.
+    pub at: SystemTime,
+    /// The request it was printed for, where that is certain.
+    pub asked: Option<Asked>,
+    /// It is a traceback of Python.
+    pub traceback: bool,
+}
+
+/// Whose output it is.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) slot: usize,
+    pub(super) pid: u32,
+    pub(super) stream: Stream,
+    /// The worker's seat, once it has one.
+    pub(super) seat: Arc<OnceLock<Arc<Seat>>>,
 }
 
 /// Takes lines, one at a time, in the order they were read.
@@ -66,10 +92,8 @@ pub(super) struct Output {
 }
 
 struct Owned {
-    slot: usize,
-    pid: u32,
-    stream: Stream,
-    text: Vec<u8>,
+    source: Source,
+    entry: Entry,
 }
 
 impl fmt::Debug for Output {
@@ -90,39 +114,38 @@ impl Output {
         Self { lines, bytes, dropped }
     }
 
-    /// Reads `source` to its end.
-    pub(super) async fn pump(self, slot: usize, pid: u32, stream: Stream, source: impl AsyncRead + Unpin) {
-        let mut source = BufReader::with_capacity(16 * 1024, source);
-        let mut text = Vec::new();
+    /// Reads `stream` to its end.
+    pub(super) async fn pump(self, source: Source, mut stream: impl AsyncRead + Unpin) {
+        let mut room = vec![0; ROOM];
+        let mut lines = Lines::default();
+        let mut out = |entry| self.send(&source, entry);
         loop {
-            let chunk = match source.fill_buf().await {
-                Ok([]) | Err(_) => break,
-                Ok(chunk) => chunk,
+            let read = source.read(&mut stream, &mut room);
+            let read = match lines.fold.due() {
+                Some(due) => match timeout_at(due, read).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        lines.fold.release(&mut out);
+                        continue;
+                    }
+                },
+                None => read.await,
             };
-            let (taken, whole) = match chunk.iter().position(|byte| *byte == b'\n') {
-                Some(end) => (end + 1, true),
-                None => (chunk.len().min(LONGEST.saturating_sub(text.len())).max(1), false),
-            };
-            text.extend_from_slice(&chunk[..taken - usize::from(whole)]);
-            source.consume(taken);
-            if whole || text.len() >= LONGEST {
-                self.send(slot, pid, stream, std::mem::take(&mut text));
+            match read {
+                Ok((0, _)) | Err(_) => break,
+                Ok((length, read)) => lines.cut(&room[..length], read, &mut out),
             }
         }
-        if !text.is_empty() {
-            self.send(slot, pid, stream, text);
-        }
+        lines.end(&mut out);
     }
 
-    fn send(&self, slot: usize, pid: u32, stream: Stream, mut text: Vec<u8>) {
-        if text.last() == Some(&b'\r') {
-            text.pop();
-        }
-        let size = text.len();
+    fn send(&self, source: &Source, entry: Entry) {
+        let size = entry.text.len();
+        let lines = 1 + entry.text.iter().filter(|byte| **byte == b'\n').count();
         let fits = self.bytes.fetch_add(size, Ordering::Relaxed) + size <= BYTES;
-        if !fits || self.lines.try_send(Owned { slot, pid, stream, text }).is_err() {
+        if !fits || self.lines.try_send(Owned { source: source.clone(), entry }).is_err() {
             self.bytes.fetch_sub(size, Ordering::Relaxed);
-            self.dropped.with_label_values(&[stream.word()]).inc();
+            self.dropped.with_label_values(&[source.stream.word()]).inc_by(lines as u64);
         }
     }
 
@@ -138,63 +161,102 @@ impl Output {
 }
 
 fn deliver(lines: &Receiver<Owned>, sink: &Sink, bytes: &AtomicUsize) {
-    for Owned { slot, pid, stream, text } in lines {
-        sink(Line { slot, pid, stream, text: &text });
+    for Owned { source: Source { slot, pid, stream, .. }, entry } in lines {
+        let Entry { text, at, asked, traceback } = entry;
+        let asked = asked.map(|(_, asked)| asked);
+        sink(Line { slot, pid, stream, text: &text, at, asked, traceback });
         bytes.fetch_sub(text.len(), Ordering::Relaxed);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use prometheus::Opts;
-
-    use super::*;
-
-    fn counter() -> IntCounterVec {
-        IntCounterVec::new(Opts::new("dropped", "lines"), &["stream"]).expect("valid metric")
-    }
-
-    async fn pumped(input: &[u8]) -> Vec<Vec<u8>> {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&seen);
-        let output = Output::new(
-            Arc::new(move |line: Line<'_>| sink.lock().unwrap().push(line.text.to_vec())),
-            counter(),
-        );
-        output.clone().pump(0, 1, Stream::Stdout, input).await;
-        output.flush().await;
-        let seen = seen.lock().unwrap();
-        seen.clone()
-    }
-
-    #[tokio::test]
-    async fn lines_come_out_one_by_one_and_the_last_needs_no_line_feed() {
-        assert_eq!(pumped(b"a\r\n\n\xff\nend").await, [&b"a"[..], b"", b"\xff", b"end"]);
-    }
-
-    #[tokio::test]
-    async fn a_line_without_end_is_cut_and_nothing_of_it_is_lost() {
-        let input = vec![b'x'; LONGEST * 2 + 10];
-        let lengths: Vec<_> = pumped(&input).await.iter().map(Vec::len).collect();
-        assert_eq!(lengths, [LONGEST, LONGEST, 10]);
-    }
-
-    #[tokio::test]
-    async fn a_sink_that_hangs_never_holds_up_the_worker() {
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let held = Mutex::new(held);
-        let dropped = counter();
-        let output = Output::new(
-            Arc::new(move |_: Line<'_>| {
-                let _ = held.lock().unwrap().recv();
-            }),
-            dropped.clone(),
-        );
-        let input = b"line\n".repeat(LINES * 2);
-        output.clone().pump(0, 1, Stream::Stderr, &input[..]).await;
-        assert!(dropped.with_label_values(&["stderr"]).get() >= u64::try_from(LINES).unwrap() - 1);
-        drop(release);
+impl Source {
+    /// Reads once; 0 bytes are the end.
+    ///
+    /// What is read was printed for a request if that was alone before the read and still is after it: it began with
+    /// nothing left in the pipe.
+    async fn read(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        room: &mut [u8],
+    ) -> io::Result<(usize, Read)> {
+        let sole = || self.seat.get().and_then(|seat| seat.sole());
+        let (length, before) = poll_fn(|context| {
+            let before = sole();
+            let mut buffer = ReadBuf::new(room);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+            Poll::Ready(io::Result::Ok((buffer.filled().len(), before)))
+        })
+        .await?;
+        let number = before.map(|(number, _)| number);
+        let asked = sole().filter(|(still, _)| Some(*still) == number);
+        Ok((length, Read { at: SystemTime::now(), now: Instant::now(), asked }))
     }
 }
+
+/// Bytes cut into lines.
+#[derive(Default)]
+struct Lines {
+    fold: Fold,
+    /// A line whose end has not come, and when it began.
+    begun: Vec<u8>,
+    began: Option<Read>,
+    /// Pieces of it have gone out.
+    long: bool,
+}
+
+impl Lines {
+    fn cut(&mut self, mut bytes: &[u8], read: Read, out: &mut impl FnMut(Entry)) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.more(&bytes[..end], read, out);
+            self.whole(read, out);
+            bytes = &bytes[end + 1..];
+        }
+        if !bytes.is_empty() {
+            self.more(bytes, read, out);
+        }
+    }
+
+    /// More of a line.
+    fn more(&mut self, mut bytes: &[u8], read: Read, out: &mut impl FnMut(Entry)) {
+        let began = self.began.get_or_insert(read);
+        if began.asked.map(|(number, _)| number) != read.asked.map(|(number, _)| number) {
+            began.asked = None;
+        }
+        while self.begun.len() + bytes.len() >= LONGEST {
+            let (piece, rest) = bytes.split_at(LONGEST - self.begun.len());
+            self.begun.extend_from_slice(piece);
+            let read = self.began.unwrap_or(read);
+            self.fold.piece(std::mem::take(&mut self.begun), read, out);
+            self.long = true;
+            bytes = rest;
+        }
+        self.begun.extend_from_slice(bytes);
+    }
+
+    /// The end of a line has come.
+    fn whole(&mut self, read: Read, out: &mut impl FnMut(Entry)) {
+        let mut text = std::mem::take(&mut self.begun);
+        let began = self.began.take();
+        let read = Read { now: read.now, ..began.unwrap_or(read) };
+        if text.last() == Some(&b'\r') {
+            text.pop();
+        }
+        match std::mem::take(&mut self.long) {
+            // All of it may have gone out.
+            true if text.is_empty() => {}
+            true => self.fold.piece(text, read, out),
+            false => self.fold.line(text, read, out),
+        }
+    }
+
+    fn end(&mut self, out: &mut impl FnMut(Entry)) {
+        if let (Some(read), false) = (self.began, self.begun.is_empty()) {
+            self.whole(read, out);
+        }
+        self.fold.release(out);
+    }
+}
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;

@@ -2,14 +2,14 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::balance::{Address, Seat};
+use crate::balance::{Address, Pipes, Seat};
 
 use super::Plan;
 use super::command::Place;
@@ -130,6 +130,7 @@ pub(super) struct Live {
     pub(super) place: Option<Place>,
     pub(super) address: Option<Address>,
     pub(super) seat: Option<Arc<Seat>>,
+    pub(super) ears: Ears,
     pub(super) began: Instant,
     pub(super) started_at: SystemTime,
     /// Resident memory above which it is replaced.
@@ -138,6 +139,15 @@ pub(super) struct Live {
     pub(super) dismissed: Dismissal,
     /// We have sent SIGKILL: the signal is no surprise.
     pub(super) killed: bool,
+}
+
+/// What its seat needs to know which request its output is for, and the other way round.
+#[derive(Debug, Default)]
+pub(super) struct Ears {
+    /// Its standard output and standard error, for its seat.
+    pub(super) pipes: Option<Pipes>,
+    /// Its seat, for the readers of its output.
+    pub(super) seat: Arc<OnceLock<Arc<Seat>>>,
 }
 
 impl Post {

@@ -12,8 +12,13 @@ async fn each_worker_has_its_own_socket_and_variables() {
     assert_eq!((fleet.pool.ready(), status[0].restarts, status[0].requests), (2, 0, 0));
     assert!(status.iter().all(|one| one.rss_bytes > Some(1 << 20) && one.started_at.is_some()));
     assert!(fleet.handle.ever_ready());
-    let mut lines = fleet.lines.lock().expect("no panic").clone();
-    lines.sort();
+    // A line waits a moment for others that belong to it.
+    let lines = until("both have spoken", async || {
+        let mut lines = fleet.lines.lock().expect("no panic").clone();
+        lines.sort();
+        (lines.len() == 2).then_some(lines)
+    });
+    let lines = lines.await;
     let said = |slot: usize| (slot, format!("worker {slot} None yes /"));
     assert_eq!(lines, [said(0), said(1)]);
     assert_eq!(fleet.metrics.workers.with_label_values(&["ready"]).get(), 2);
