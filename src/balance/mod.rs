@@ -45,7 +45,7 @@ use lease::Inner;
 pub use lease::Lease;
 use queue::{Queue, Refused};
 pub use seat::{Address, Seat};
-pub use sole::Pipes;
+pub use sole::{Alone, Pipes};
 
 /// How often one who waits looks by itself: no event tells of a seat that is not shunned or not silent any more.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::telemetry::Asked;
 
-use super::sole::{Pipes, Sole};
+use super::sole::{Alone, Pipes, Sole};
 
 /// The first rest after a refused connection; each further one is twice as long.
 const REST_FIRST: Duration = Duration::from_millis(100);
@@ -181,14 +181,19 @@ impl Seat {
         }
     }
 
-    /// The request that is here, if it began when nothing else was here and nothing printed was unread, and nothing has
-    /// begun since; its number is its own. Between two calls that give the same number nothing else was here.
+    /// The request that began last when nothing else was here and nothing printed was unread, if nothing else has begun
+    /// before it ended. Between two calls that give the same number nothing else was here as long as it was.
     #[must_use]
-    pub fn sole(&self) -> Option<(u64, Asked)> {
+    pub fn sole(&self) -> Option<Alone> {
         let found = self.sole.get()?;
-        let alone = self.in_flight() == 1 && self.requests() == found.0;
         // Asked last: who has ended has said so before its place was free.
-        (alone && self.sole.number() == found.0).then_some(found)
+        let holds = found.printed.is_some() || (self.is_alone(found.number) && self.sole.is(found.number));
+        holds.then_some(found)
+    }
+
+    /// Whether request `number` was the last to begin, and there is no other.
+    fn is_alone(&self, number: u64) -> bool {
+        self.in_flight() == 1 && self.requests() == number
     }
 
     /// Waits until a seat that was withdrawn holds no request any more. Never resolves while it is admitted
@@ -235,7 +240,7 @@ impl Seat {
 
     /// Gives one place back.
     pub(super) fn release(&self, now: u64) {
-        self.sole.end();
+        self.sole.end(|number| self.is_alone(number));
         self.freed.store(now, Ordering::Relaxed);
         if self.rest_until.load(Ordering::Relaxed) != 0 {
             // Were it not the probe that ended, one more is let through: no harm.

@@ -1,14 +1,14 @@
 //! Which request is alone at a worker, so that a line the worker prints meanwhile can be told to be that request's.
 //!
-//! Written by the request itself when it begins, read by whoever reads the worker's output: a sequence lock of plain
-//! atomics, for no request may wait here. Whether it is alone, and still there, is for the seat to say.
+//! Written by the request itself when it begins and ends, read by whoever reads the worker's output: a sequence lock of
+//! plain atomics, for no request may wait here. Whether it is alone is for the seat to say.
 
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionread;
 
 use crate::telemetry::Asked;
 
@@ -16,16 +16,36 @@ use crate::telemetry::Asked;
 const LOOK: Duration = Duration::from_millis(1);
 /// The request's id and its trace, four words each, the span, and whether it is sampled.
 const WORDS: usize = 10;
+/// Set in `state` when the request has ended.
+const ENDED: u64 = 1;
 
-/// A worker's standard output and standard error, to look into.
-pub type Pipes = [OwnedFd; 2];
+/// A worker's standard output and standard error.
+#[derive(Debug)]
+pub struct Pipes {
+    /// To look into.
+    pub ends: [OwnedFd; 2],
+    /// Bytes read from them so far, kept by whoever reads.
+    pub read: Arc<[AtomicU64; 2]>,
+}
 
-/// The request that began alone, if its worker had nothing unread in its pipes by then.
+/// A request that was alone at its worker from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alone {
+    /// Its own among the worker's requests.
+    pub number: u64,
+    /// Who it is.
+    pub asked: Asked,
+    /// Bytes the worker had printed to each of its pipes when the request ended, at least; none while it is there.
+    pub printed: Option<[u64; 2]>,
+}
+
+/// The request that began alone last, if its worker had nothing unread in its pipes by then.
 #[derive(Debug)]
 pub(super) struct Sole {
-    /// Which request the words are of, counted by the seat; 0 is none.
-    number: AtomicU64,
+    /// Which request the words are of: its number, counted by the seat, times two, and [`ENDED`]; 0 is none.
+    state: AtomicU64,
     words: [AtomicU64; WORDS],
+    printed: [AtomicU64; 2],
     pipes: OnceLock<Pipes>,
     epoch: Instant,
     /// When the pipes were last looked at, in microseconds since `epoch`.
@@ -35,8 +55,9 @@ pub(super) struct Sole {
 impl Sole {
     pub(super) fn new() -> Self {
         Self {
-            number: AtomicU64::new(0),
+            state: AtomicU64::new(0),
             words: [const { AtomicU64::new(0) }; WORDS],
+            printed: [const { AtomicU64::new(0) }; 2],
             pipes: OnceLock::new(),
             epoch: Instant::now(),
             looked: AtomicU64::new(0),
@@ -54,48 +75,71 @@ impl Sole {
         let Some(pipes) = self.pipes.get() else { return };
         let at = u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX);
         let looked = self.looked.load(Ordering::Relaxed);
-        if looked != 0 && at.saturating_sub(looked) < LOOK.as_micros() as u64 {
+        if looked != 0 && Duration::from_micros(at.saturating_sub(looked)) < LOOK {
             return;
         }
         self.looked.store(at.max(1), Ordering::Relaxed);
-        if !are_empty(pipes) {
+        if pipes.unread() != Some([0, 0]) {
             return;
         }
-        self.number.store(0, Ordering::Relaxed);
+        self.state.store(0, Ordering::Relaxed);
         fence(Ordering::Release);
         for (word, value) in self.words.iter().zip(words_of(asked)) {
             word.store(value, Ordering::Relaxed);
         }
-        self.number.store(number, Ordering::Release);
+        self.state.store(number << 1, Ordering::Release);
     }
 
-    /// A request ended: whoever is there now was not alone all the time.
-    pub(super) fn end(&self) {
-        if self.number.load(Ordering::Relaxed) != 0 {
-            self.number.store(0, Ordering::Relaxed);
+    /// A request ends; `alone` says whether the one of this number still is, and has not given its place back.
+    pub(super) fn end(&self, alone: impl Fn(u64) -> bool) {
+        let state = self.state.load(Ordering::Relaxed);
+        if state == 0 || state & ENDED != 0 {
+            return;
         }
+        let ended = alone(state >> 1)
+            && self.pipes.get().is_some_and(|pipes| {
+                let Some(printed) = pipes.printed() else { return false };
+                for (cell, bytes) in self.printed.iter().zip(printed) {
+                    cell.store(bytes, Ordering::Relaxed);
+                }
+                // Had another one begun meanwhile, it could have printed some of them.
+                alone(state >> 1)
+            });
+        self.state.store(if ended { state | ENDED } else { 0 }, Ordering::Release);
     }
 
-    pub(super) fn number(&self) -> u64 {
-        self.number.load(Ordering::Acquire)
+    /// Whether this is still what is known.
+    pub(super) fn is(&self, number: u64) -> bool {
+        self.state.load(Ordering::Acquire) == number << 1
     }
 
-    /// The request, if none began or ended meanwhile.
-    pub(super) fn get(&self) -> Option<(u64, Asked)> {
-        let number = self.number();
+    /// What is known.
+    pub(super) fn get(&self) -> Option<Alone> {
+        let state = self.state.load(Ordering::Acquire);
         let words = self.words.each_ref().map(|word| word.load(Ordering::Relaxed));
+        let printed = self.printed.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
-        (number != 0 && self.number.load(Ordering::Relaxed) == number).then(|| (number, asked_of(&words)))
+        if state == 0 || self.state.load(Ordering::Relaxed) != state {
+            return None;
+        }
+        let printed = (state & ENDED != 0).then_some(printed);
+        Some(Alone { number: state >> 1, asked: asked_of(&words), printed })
     }
 }
 
-/// Nobody has anything to read there. Where that cannot be told, somebody may.
-fn are_empty(pipes: &Pipes) -> bool {
-    let [out, err] = pipes;
-    let mut looks = [PollFd::new(out, PollFlags::IN), PollFd::new(err, PollFlags::IN)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut looks, Some(&at_once)).is_ok()
-        && !looks.iter().any(|look| look.revents().contains(PollFlags::IN))
+impl Pipes {
+    /// Bytes nobody has read yet.
+    fn unread(&self) -> Option<[u64; 2]> {
+        let [out, err] = &self.ends;
+        Some([ioctl_fionread(out).ok()?, ioctl_fionread(err).ok()?])
+    }
+
+    /// Bytes printed so far. In this order: what is read in between is left out rather than counted twice.
+    fn printed(&self) -> Option<[u64; 2]> {
+        let [out, err] = self.read.each_ref().map(|read| read.load(Ordering::Acquire));
+        let unread = self.unread()?;
+        Some([out + unread[0], err + unread[1]])
+    }
 }
 
 fn words_of(asked: &Asked) -> [u64; WORDS] {

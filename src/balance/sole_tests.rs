@@ -20,7 +20,8 @@ fn listened() -> (Arc<Seat>, PipeReader, PipeWriter) {
     let seat = Arc::new(Seat::new(0, 1, Address::Unix(PathBuf::from("/s")), None));
     let (reader, writer) = std::io::pipe().unwrap();
     let (quiet, _) = std::io::pipe().unwrap();
-    seat.listen([reader.try_clone().unwrap().into(), quiet.into()]);
+    let ends = [reader.try_clone().unwrap().into(), quiet.into()];
+    seat.listen(Pipes { ends, read: Arc::default() });
     seat.open(IntGauge::new("gauge", "help").unwrap());
     (seat, reader, writer)
 }
@@ -32,9 +33,9 @@ fn begin(seat: &Seat, id: u64, now: Instant) {
 }
 
 fn sole(seat: &Seat) -> Option<u64> {
-    seat.sole().map(|(_, found)| {
-        assert_eq!(found, asked(found.span), "torn");
-        found.span
+    seat.sole().filter(|found| found.printed.is_none()).map(|found| {
+        assert_eq!(found.asked, asked(found.asked.span), "torn");
+        found.asked.span
     })
 }
 
@@ -57,11 +58,11 @@ fn a_request_alone_from_its_beginning_is_known_until_anything_begins_or_ends() {
     assert_eq!(sole(&seat), None);
     begin(&seat, 3, later());
     assert_eq!(sole(&seat), Some(3));
-    let (first, _) = seat.sole().unwrap();
+    let first = seat.sole().unwrap().number;
     seat.release(3);
     begin(&seat, 4, later());
     assert_eq!(sole(&seat), Some(4));
-    assert_ne!(seat.sole().unwrap().0, first, "each has its own number");
+    assert_ne!(seat.sole().unwrap().number, first, "each has its own number");
 }
 
 #[test]
@@ -75,6 +76,31 @@ fn who_begins_while_something_unread_is_in_the_pipe_is_not_known() {
     reader.read_exact(&mut [0; 5]).unwrap();
     begin(&seat, 2, now + LOOK * 2);
     assert_eq!(sole(&seat), Some(2));
+}
+
+#[test]
+fn what_was_printed_before_the_end_is_known_after_it() {
+    let (seat, mut reader, mut writer) = listened();
+    let now = Instant::now();
+    begin(&seat, 1, now);
+    writer.write_all(b"mine\n").unwrap();
+    seat.release(1);
+    writer.write_all(b"late\n").unwrap();
+    let ended = seat.sole().unwrap();
+    assert_eq!((ended.asked, ended.printed), (asked(1), Some([5, 0])));
+    // Who begins now is not known, and changes nothing of that.
+    begin(&seat, 2, now + LOOK * 2);
+    assert_eq!(seat.sole(), Some(ended));
+    seat.release(2);
+    assert_eq!(seat.sole(), Some(ended));
+    reader.read_exact(&mut [0; 10]).unwrap();
+    begin(&seat, 3, now + LOOK * 4);
+    assert_eq!(sole(&seat), Some(3));
+    // Another one comes before it ends.
+    begin(&seat, 4, now + LOOK * 6);
+    seat.release(3);
+    seat.release(4);
+    assert_eq!(seat.sole(), None);
 }
 
 #[test]
@@ -132,9 +158,11 @@ fn threads_that_come_and_go_never_show_a_torn_id_or_one_that_has_gone() {
             let first = seat.sole();
             let there = here.each_ref().map(|id| id.load(Ordering::SeqCst));
             let second = seat.sole();
-            let (Some((number, one)), Some((again, _))) = (first, second) else { continue };
+            let (Some(Alone { number, asked: one, printed: None }), Some(again)) = (first, second) else {
+                continue;
+            };
             assert_eq!(one, asked(one.span), "torn");
-            if number == again {
+            if number == again.number && again.printed.is_none() {
                 let leaving = there[usize::try_from(one.span).unwrap() % THREADS] == 0;
                 let others = there.iter().filter(|id| **id != 0 && **id != one.span).count();
                 assert!(leaving || there.contains(&one.span), "{one:?} is not among {there:?}");

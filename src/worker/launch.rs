@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::balance::{Address, Seat};
+use crate::balance::{Address, Pipes, Seat};
 
 use super::command::Template;
 use super::crew::Crew;
@@ -84,11 +84,18 @@ impl Crew {
         };
         let pid = child.id().unwrap_or_default();
         self.guard.add(pid);
-        let ears = Ears::default();
-        let source = |stream| Source { slot: worker, pid, stream, seat: Arc::clone(&ears.seat) };
+        let (ears, read) = (Ears::default(), Arc::default());
+        let source = |stream| Source {
+            slot: worker,
+            pid,
+            stream,
+            seat: Arc::clone(&ears.seat),
+            read: Arc::clone(&read),
+        };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pipes = stdout.as_ref().zip(stderr.as_ref()).and_then(|(out, err)| {
-            Some([out.as_fd().try_clone_to_owned().ok()?, err.as_fd().try_clone_to_owned().ok()?])
+            let ends = [out.as_fd().try_clone_to_owned().ok()?, err.as_fd().try_clone_to_owned().ok()?];
+            Some(Pipes { ends, read: Arc::clone(&read) })
         });
         if let Some(stdout) = stdout {
             self.pumps.spawn(self.output.clone().pump(source(Stream::Stdout), stdout));

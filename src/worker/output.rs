@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
@@ -77,6 +77,8 @@ pub(super) struct Source {
     pub(super) stream: Stream,
     /// The worker's seat, once it has one.
     pub(super) seat: Arc<OnceLock<Arc<Seat>>>,
+    /// Bytes read from each of its streams, for the seat.
+    pub(super) read: Arc<[AtomicU64; 2]>,
 }
 
 /// Takes lines, one at a time, in the order they were read.
@@ -132,8 +134,8 @@ impl Output {
                 None => read.await,
             };
             match read {
-                Ok((0, _)) | Err(_) => break,
-                Ok((length, read)) => lines.cut(&room[..length], read, &mut out),
+                Ok((0, ..)) | Err(_) => break,
+                Ok((length, read, asked)) => lines.cut(&room[..length], read, asked, &mut out),
             }
         }
         lines.end(&mut out);
@@ -170,15 +172,15 @@ fn deliver(lines: &Receiver<Owned>, sink: &Sink, bytes: &AtomicUsize) {
 }
 
 impl Source {
-    /// Reads once; 0 bytes are the end.
+    /// Reads once; 0 bytes are the end. Besides, how many of the bytes were printed for the request that is told.
     ///
-    /// What is read was printed for a request if that was alone before the read and still is after it: it began with
-    /// nothing left in the pipe.
+    /// A request that began before the read began with nothing left in the pipe. If it was alone all the time, what was
+    /// printed before its end is its.
     async fn read(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
         room: &mut [u8],
-    ) -> io::Result<(usize, Read)> {
+    ) -> io::Result<(usize, Read, usize)> {
         let sole = || self.seat.get().and_then(|seat| seat.sole());
         let (length, before) = poll_fn(|context| {
             let before = sole();
@@ -187,9 +189,17 @@ impl Source {
             Poll::Ready(io::Result::Ok((buffer.filled().len(), before)))
         })
         .await?;
-        let number = before.map(|(number, _)| number);
-        let asked = sole().filter(|(still, _)| Some(*still) == number);
-        Ok((length, Read { at: SystemTime::now(), now: Instant::now(), asked }))
+        let own = usize::from(self.stream == Stream::Stderr);
+        let from = self.read[own].fetch_add(length as u64, Ordering::AcqRel);
+        let mut read = Read { at: SystemTime::now(), now: Instant::now(), asked: None };
+        let Some(before) = before else { return Ok((length, read, 0)) };
+        let known = if before.printed.is_some() { Some(before) } else { sole() };
+        let Some(known) = known.filter(|known| known.number == before.number) else {
+            return Ok((length, read, 0));
+        };
+        read.asked = Some((known.number, known.asked));
+        let printed = known.printed.map_or(u64::MAX, |printed| printed[own].saturating_sub(from));
+        Ok((length, read, usize::try_from(printed).unwrap_or(usize::MAX).min(length)))
     }
 }
 
@@ -205,14 +215,17 @@ struct Lines {
 }
 
 impl Lines {
-    fn cut(&mut self, mut bytes: &[u8], read: Read, out: &mut impl FnMut(Entry)) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.more(&bytes[..end], read, out);
-            self.whole(read, out);
-            bytes = &bytes[end + 1..];
-        }
-        if !bytes.is_empty() {
-            self.more(bytes, read, out);
+    /// The first `asked` of the bytes were printed for the request that `read` tells.
+    fn cut(&mut self, bytes: &[u8], read: Read, asked: usize, out: &mut impl FnMut(Entry)) {
+        let mut at = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            at += line.len();
+            let read = Read { asked: read.asked.filter(|_| at <= asked), ..read };
+            let text = line.strip_suffix(b"\n");
+            self.more(text.unwrap_or(line), read, out);
+            if text.is_some() {
+                self.whole(read, out);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ fn counter() -> IntCounterVec {
 }
 
 fn source(stream: Stream) -> Source {
-    Source { slot: 0, pid: 1, stream, seat: Arc::default() }
+    Source { slot: 0, pid: 1, stream, seat: Arc::default(), read: Arc::default() }
 }
 
 type Seen = Arc<Mutex<Vec<(String, bool)>>>;
@@ -106,10 +106,10 @@ proptest! {
         let mut rest = text.as_bytes();
         for cut in cuts {
             let (piece, more) = rest.split_at(cut.min(rest.len()));
-            lines.cut(piece, read, &mut out);
+            lines.cut(piece, read, 0, &mut out);
             rest = more;
         }
-        lines.cut(rest, read, &mut out);
+        lines.cut(rest, read, 0, &mut out);
         lines.end(&mut out);
         let expected: Vec<&str> = text.lines().collect();
         prop_assert_eq!(entries.join("\n"), expected.join("\n"));

@@ -209,11 +209,79 @@ fn traces_are_kept_when_valid_and_made_when_not() {
     let passed = response.seen("traceparent").expect("a trace");
     assert!(passed.contains("105445aa7843bc8bf206b12000100000"), "{passed}");
 
-    for bad in ["nonsense", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-xyz-1-1", ""] {
-        let response = proxy.request("GET", "/bad", &[("traceparent", bad)], b"");
+    let valid = |header: &str| {
+        let words: Vec<&str> = header.split('-').collect();
+        let zero = words[1].bytes().all(|byte| byte == b'0') || words[2].bytes().all(|byte| byte == b'0');
+        words.len() == 4 && words[1].len() == 32 && words[2].len() == 16 && !zero
+    };
+    let span = "b7ad6b7169203331";
+    for bad in [
+        "nonsense",
+        "",
+        "00-xyz-1-1",
+        &format!("00-{}-{span}-01", "0".repeat(32)),
+        &format!("00-{trace}-{}-01", "0".repeat(16)),
+        &format!("ff-{trace}-{span}-01"),
+        &format!("00-{}-{span}-01", trace.to_uppercase()),
+        &format!("00-{trace}-{span}-01-more"),
+        &format!("00-{trace}-{span}-1"),
+    ] {
+        let headers = [("traceparent", bad), ("tracestate", "a=1")];
+        let response = proxy.request("GET", "/bad", &headers, b"");
         let made = response.seen("traceparent").expect("a trace");
-        let words: Vec<&str> = made.split('-').collect();
-        assert!(made != bad && words.len() == 4 && words[1].len() == 32 && words[2].len() == 16, "{made}");
+        assert!(made != bad && valid(&made) && !made.contains(trace), "{bad}: {made}");
+        assert_eq!(
+            response.seen("tracestate"),
+            None,
+            "{bad}: it says something of a trace that is not there"
+        );
+    }
+}
+
+#[test]
+fn traces_are_converted_and_their_ids_are_in_the_log() {
+    let origin = Origin::start();
+    let proxy = start(&origin, false);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let (parent, cloud) = ("traceparent", "X-Cloud-Trace-Context");
+    let w3c = format!("00-{trace}-00000000000000ff-01");
+    let later = format!("cc-{trace}-00000000000000ff-01-more");
+    let other = "1".repeat(32);
+    for (number, (headers, expected)) in [
+        (vec![(parent, w3c.clone()), ("tracestate", "a=1".into())], Some((255, true))),
+        (vec![(parent, later)], Some((255, true))),
+        (vec![(parent, w3c.clone()), (cloud, format!("{other}/7;o=0"))], Some((255, true))),
+        (vec![(cloud, format!("{trace}/255;o=1"))], Some((255, true))),
+        (vec![(cloud, format!("{trace}/255;o=0"))], Some((255, false))),
+        (vec![(cloud, format!("{}/255", trace.to_uppercase()))], Some((255, false))),
+        (vec![(cloud, format!("{trace};o=1"))], None),
+        (vec![(cloud, trace.to_owned())], None),
+        (
+            vec![(parent, w3c.clone()), (parent, w3c.clone()), (cloud, format!("{trace}/255;o=1"))],
+            Some((255, true)),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/trace/{number}");
+        let given: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let response = proxy.request("GET", &path, &given, b"");
+        let told = response.seen("traceparent").expect("a trace");
+        let told_cloud = response.seen("x-cloud-trace-context").expect("a trace");
+        let line = proxy.wait_access(&path, |line| line["path"] == path);
+        assert_eq!(line["trace_id"], trace, "{headers:?}");
+        let span = u64::from_str_radix(line["span_id"].as_str().expect("a span"), 16).expect("hex");
+        let sampled = line["sampled"].as_bool().expect("a flag");
+        if let Some(expected) = expected {
+            assert_eq!((span, sampled), expected, "{headers:?}");
+        }
+        assert!(span != 0, "{headers:?}");
+        assert_eq!(told, format!("00-{trace}-{span:016x}-{:02x}", u8::from(sampled)), "{headers:?}");
+        assert_eq!(told_cloud, format!("{trace}/{span};o={}", u8::from(sampled)), "{headers:?}");
+        let state = headers.iter().find(|(name, _)| *name == "tracestate").map(|(_, value)| value.clone());
+        assert_eq!(response.seen("tracestate"), state, "{headers:?}");
+        assert_eq!(line["request_id"].as_str(), response.seen("x-appengine-request-log-id").as_deref());
     }
 }
 

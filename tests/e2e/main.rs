@@ -34,6 +34,7 @@ mod oracle;
 mod overload;
 mod packed;
 mod page;
+mod printed;
 mod proxying;
 #[path = "../properties/readings.rs"]
 mod readings;
