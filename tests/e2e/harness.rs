@@ -354,6 +354,16 @@ impl Proxy {
     }
 
     fn await_listening(&mut self) {
+        // What is told in another format is known from the arguments.
+        let told = |option: &str| {
+            let at = self.app.args.iter().position(|arg| arg == option)?;
+            Some(self.app.args.get(at + 1)?.to_string_lossy().into_owned())
+        };
+        if told("--log-format").is_some_and(|format| format != "json") {
+            self.addresses = vec![told("--listen").expect("a path to listen on")];
+            self.admin = told("--admin").expect("a path for the admin listener");
+            return;
+        }
         let end = Instant::now() + DEADLINE;
         loop {
             let events = self.events();

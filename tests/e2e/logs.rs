@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::client::{Connection, Response};
+use crate::harness::fleet::script;
 use crate::harness::origin::Origin;
 use crate::harness::{App, BINARY, DEADLINE, wait_for};
 
@@ -19,9 +20,14 @@ struct Mute {
 impl Mute {
     fn start(origin: &Origin, stdout: Stdio, stderr: Stdio) -> Self {
         let app = App::new().handlers("- url: /.*\n  script: main.app\n");
+        Self::over(app, &["--upstream".to_owned(), origin.address()], stdout, stderr)
+    }
+
+    fn over(app: App, words: &[String], stdout: Stdio, stderr: Stdio) -> Self {
         let at = |name: &str| format!("unix:{}", app.beside(name).display());
         let child = Command::new(BINARY)
-            .args(["--listen", &at("front"), "--admin", &at("admin"), "--upstream", &origin.address()])
+            .args(["--listen", &at("front"), "--admin", &at("admin")])
+            .args(words)
             .args(["--log-format", "json"])
             .current_dir(app.path())
             .env_remove("PORT")
@@ -139,4 +145,20 @@ fn a_log_that_nobody_reads_stops_nothing_and_is_counted() {
     println!("slowest of 2500 requests {slowest:?}, {dropped} lines dropped");
     mute.stop();
     drop(reader);
+}
+
+#[test]
+fn what_workers_print_on_a_full_disk_stops_nothing_and_is_counted() {
+    let full = || OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let words =
+        ["--upstream-cmd".to_owned(), script("server.py {port}"), "--workers".to_owned(), "1".to_owned()];
+    let mute = Mute::over(App::from("workers"), &words, full().into(), full().into());
+    mute.ask(200, "/print/stdout/hello");
+    mute.ask(100, "/print/stderr/hello");
+    wait_for(
+        "all lines are counted as dropped",
+        || mute.dropped("workers") == 300,
+        || mute.dropped("workers").to_string(),
+    );
+    mute.stop();
 }

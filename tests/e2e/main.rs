@@ -41,4 +41,5 @@ mod readings;
 mod recycle;
 mod reload;
 mod routing;
+mod verbosity;
 mod workers;
