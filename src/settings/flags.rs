@@ -20,6 +20,9 @@ repeat the flag, separate them by commas or spaces, or write a list in the file.
 
 Durations have units: 500ms, 10s, 2m, 1h 30m. Sizes too: 64KiB and 32MiB count by 1024, 64KB and 32MB by 1000.
 
+Signals: TERM stops after the requests in flight, INT the same without --drain-quiet (twice: at once), HUP reads app.yaml \
+and compat-proxy.yaml again and rolls the workers, USR1 switches the log to debug and back.
+
 Exit codes: 0 clean stop, 1 findings or general error, 2 usage, 65 invalid app.yaml, 69 no worker ever became ready, \
 71 the system refused (port taken), 78 invalid options or compat-proxy.yaml.";
 

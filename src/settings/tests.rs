@@ -283,6 +283,23 @@ fn hints_fill_only_what_nobody_chose_and_can_be_taken_back() {
 }
 
 #[test]
+fn a_level_of_the_file_that_is_overruled_is_told() {
+    let told = |flags: &[&str], env: &[(&str, &str)], file: &str| {
+        Given { flags, env, file }.good().log_level_overruled
+    };
+    let file = "log-level: debug";
+    assert_eq!(told(&[], &[], file), None);
+    assert_eq!(told(&["--log-level=debug"], &[], file), None, "they agree");
+    assert_eq!(told(&["--log-level=warn"], &[], ""), None);
+    assert_eq!(
+        told(&["--log-level=warn"], &[], file).as_deref(),
+        Some("`log-level: debug` (c.yaml:1) has no effect: `warn` is given by flag")
+    );
+    let variable = [("COMPAT_PROXY_LOG_LEVEL", "info")];
+    assert!(told(&[], &variable, file).is_some_and(|text| text.ends_with("COMPAT_PROXY_LOG_LEVEL")));
+}
+
+#[test]
 fn changes_that_need_a_restart_are_told_apart() {
     let old = file("").good();
     let new = file("listen: 9000\nthreads: 7\nworkers: 3\nlog-level: debug\nlog-format: text").good();

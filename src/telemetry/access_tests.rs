@@ -142,3 +142,46 @@ fn text_has_its_columns_under_one_another_and_colours_only_for_a_terminal() {
     let coloured = of(&Format::Text { colour: true }, &record("/x"));
     assert!(coloured.contains("\x1b[33m  404\x1b[0m GET"), "{coloured}");
 }
+
+/// The lines that config/README.md shows.
+#[test]
+fn the_documentation_shows_lines_as_they_are() {
+    const PAGE: &str = include_str!("../../config/README.md");
+    let record = Record {
+        method: "GET",
+        path: "/cart",
+        query: Some("id=7&token=[redacted]"),
+        host: "shop.example",
+        scheme: "https",
+        status: 200,
+        handler: "/.*",
+        handler_type: "script",
+        login: None,
+        duration: Duration::from_micros(12_345),
+        queue: Some(Duration::ZERO),
+        upstream: Some(Duration::from_micros(11_900)),
+        first_byte: Some(Duration::from_micros(12_010)),
+        bytes_out: 512,
+        client: Some("203.0.113.9"),
+        peer: Some("10.0.0.2"),
+        user_agent: Some("curl/8"),
+        request_id: "3f2b6c0d9e8a47b1a5c4d3e2f1a0b9c8",
+        trace_id: "0af7651916cd43dd8448eb211c80319c",
+        span_id: "b7ad6b7169203331",
+        sampled: true,
+        worker: Some(0),
+        upstream_addr: Some("127.0.0.1:40001"),
+        origin: Origin::App,
+        reason: None,
+        ..record("/")
+    };
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_793_000_000_123);
+    for format in
+        [Format::Text { colour: false }, Format::Json, Format::Gcp { project: Some("shop".to_owned()) }]
+    {
+        let mut buffer = Vec::new();
+        line(&mut buffer, &format, now, &record);
+        let text = String::from_utf8(buffer).unwrap();
+        assert!(PAGE.contains(&format!("\n{text}```")), "config/README.md should show:\n{text}");
+    }
+}
