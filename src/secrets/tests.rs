@@ -1,5 +1,7 @@
 //! What counts as a secret, and what is left when it is taken out.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -154,5 +156,17 @@ fn a_command_line_is_shown_without_its_secrets() {
         ("serve --db=postgres://u:p@h/d", "serve --db=[redacted]"),
     ] {
         assert_eq!(command(given), shown, "{given}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_taken_once_and_for_all(text in "(token|q|%|=|&|;|\\?|//|@|:|\\[|\\p{L}|[ -~]){0,20}") {
+        let once = query(&text).into_owned();
+        prop_assert_eq!(&*query(&once), &once);
+        let once = url(&text).into_owned();
+        prop_assert_eq!(&*url(&once), &once);
+        let hidden = Values::of([("A_KEY", "secret-value")]).unwrap().hide(text.as_bytes()).into_owned();
+        prop_assert_eq!(hidden, text.as_bytes());
     }
 }
