@@ -12,8 +12,9 @@ use rustix::io::ioctl_fionread;
 
 use crate::telemetry::Asked;
 
-/// A look at the pipes is a system call: not more often than this, however many requests there are.
-const LOOK: Duration = Duration::from_millis(1);
+/// A worker that has had no request for so long says nothing more of the last one, such as gunicorn's access line. It also
+/// bounds how often the pipes are looked at, which is a system call.
+const QUIET: Duration = Duration::from_millis(10);
 /// The request's id and its trace, four words each, the span, and whether it is sampled.
 const WORDS: usize = 10;
 /// Set in `state` when the request has ended.
@@ -48,8 +49,8 @@ pub(super) struct Sole {
     printed: [AtomicU64; 2],
     pipes: OnceLock<Pipes>,
     epoch: Instant,
-    /// When the pipes were last looked at, in microseconds since `epoch`.
-    looked: AtomicU64,
+    /// When the last request ended, in microseconds since `epoch`; 0 when none did.
+    ended: AtomicU64,
 }
 
 impl Sole {
@@ -60,7 +61,7 @@ impl Sole {
             printed: [const { AtomicU64::new(0) }; 2],
             pipes: OnceLock::new(),
             epoch: Instant::now(),
-            looked: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
         }
     }
 
@@ -73,13 +74,9 @@ impl Sole {
     /// One caller at a time: it is alone.
     pub(super) fn begin(&self, number: u64, asked: &Asked, now: Instant) {
         let Some(pipes) = self.pipes.get() else { return };
-        let at = u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX);
-        let looked = self.looked.load(Ordering::Relaxed);
-        if looked != 0 && Duration::from_micros(at.saturating_sub(looked)) < LOOK {
-            return;
-        }
-        self.looked.store(at.max(1), Ordering::Relaxed);
-        if pipes.unread() != Some([0, 0]) {
+        let ended = self.ended.load(Ordering::Relaxed);
+        let is_quiet = ended == 0 || self.micros(now).saturating_sub(ended) >= QUIET.as_micros() as u64;
+        if !is_quiet || pipes.unread() != Some([0, 0]) {
             return;
         }
         self.state.store(0, Ordering::Relaxed);
@@ -92,20 +89,27 @@ impl Sole {
 
     /// A request ends; `alone` says whether the one of this number still is, and has not given its place back.
     pub(super) fn end(&self, alone: impl Fn(u64) -> bool) {
+        let Some(pipes) = self.pipes.get() else { return };
+        self.ended.store(self.micros(Instant::now()).max(1), Ordering::Relaxed);
         let state = self.state.load(Ordering::Relaxed);
         if state == 0 || state & ENDED != 0 {
             return;
         }
-        let ended = alone(state >> 1)
-            && self.pipes.get().is_some_and(|pipes| {
-                let Some(printed) = pipes.printed() else { return false };
-                for (cell, bytes) in self.printed.iter().zip(printed) {
-                    cell.store(bytes, Ordering::Relaxed);
-                }
-                // Had another one begun meanwhile, it could have printed some of them.
-                alone(state >> 1)
-            });
+        let look = || {
+            let Some(printed) = pipes.printed() else { return false };
+            fence(Ordering::Release);
+            for (cell, bytes) in self.printed.iter().zip(printed) {
+                cell.store(bytes, Ordering::Relaxed);
+            }
+            // Had another one begun meanwhile, it could have printed some of them.
+            alone(state >> 1)
+        };
+        let ended = alone(state >> 1) && look();
         self.state.store(if ended { state | ENDED } else { 0 }, Ordering::Release);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Whether this is still what is known.
