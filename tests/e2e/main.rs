@@ -40,4 +40,5 @@ mod readings;
 mod recycle;
 mod reload;
 mod routing;
+mod scale;
 mod workers;
