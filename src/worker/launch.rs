@@ -175,7 +175,8 @@ impl Crew {
         if let Some(pid) = post.pid() {
             let (seat, plan) = (Arc::clone(&seat), Arc::clone(&plan));
             self.task(id, async move {
-                What::Hung(pulse::until_hung(seat, pid, plan.pulse.clone(), plan.silence).await)
+                let (why, what) = pulse::until_hung(seat, pid, plan.pulse.clone(), plan.silence).await;
+                What::Hung(why, what)
             });
         }
         if let Command::Attach(upstreams) = &plan.command {
