@@ -186,7 +186,17 @@ fn the_sidecar_and_the_app_share_the_socket_and_the_files() {
         let upstream = attach.settings.upstream.value.first().expect("an upstream").to_string();
         let socket = upstream.strip_prefix("unix:").expect("a unix socket");
         let app = items(&attach.pod()["containers"]).next().expect("the app");
-        assert!(strings(&app["command"]).contains(&format!("--bind=unix:{socket}")));
+        let command = strings(&app["command"]);
+        assert!(command.contains(&format!("--bind=unix:{socket}")));
+        let number = |flag: &str| {
+            let number = command.iter().find_map(|word| word.strip_prefix(flag)?.parse::<u32>().ok());
+            number.unwrap_or_else(|| panic!("no {flag} in {command:?}"))
+        };
+        let answered = number("--workers=") * number("--threads=");
+        assert_eq!(
+            attach.settings.concurrency.value, answered,
+            "places nobody gets, or requests that wait in the app"
+        );
         let folder = Path::new(socket).parent().expect("a folder").to_string_lossy().into_owned();
         let volume = |container: &Value, path: &str| {
             items(&container["volumeMounts"])
