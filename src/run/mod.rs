@@ -110,6 +110,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
 
     let metrics = Arc::new(Metrics::new().map_err(|error| system("metrics")(io::Error::other(error)))?);
     let log = start_log(&settings, &metrics);
+    let _written = Written(log.clone());
     count_panics(&metrics);
     tell(&settings, &prepared.reading, &prepared.planned);
     // Held to the end: the running workers use the files in it.
@@ -159,7 +160,6 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     metrics.lifecycle("stopped");
     let code = drain.exit_code();
     info!(code, "stopped");
-    log.flush(Duration::from_secs(1));
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
@@ -345,6 +345,15 @@ fn surroundings(log: &Log, private: &Path) -> Surroundings {
     // The guard removes it when we are killed.
     surroundings.private.push(private.to_owned());
     surroundings
+}
+
+/// However it ends, by an error or a panic too: what was logged is written before the process is gone.
+struct Written(Log);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.flush(Duration::from_secs(1));
+    }
 }
 
 /// A panic ends one request; it is a bug, and must be seen.
