@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::balance::{Address, Seat};
+use crate::telemetry::metrics::Metrics;
 
 use super::command::Template;
 use super::crew::Crew;
@@ -25,6 +26,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between the first of them.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
+/// The series of a slot, at zero.
+pub(super) fn announce(metrics: &Metrics, worker: usize, plan: &Plan) {
+    let wraps = matches!(plan.command, Command::Wrap(_));
+    let reasons = Why::ALL.map(Why::word);
+    metrics.begin_worker(worker, if wraps { &reasons } else { &[] });
+}
+
 impl Crew {
     /// Starts the process of a post, or begins to look at its upstream.
     pub(super) fn start(&mut self, id: u64) {
@@ -36,9 +44,7 @@ impl Crew {
         let starts = self.starts.entry(worker).or_default();
         *starts += 1;
         if *starts == 1 {
-            let wraps = matches!(plan.command, Command::Wrap(_));
-            let reasons = Why::ALL.map(Why::word);
-            self.metrics.begin_worker(worker, if wraps { &reasons } else { &[] });
+            announce(&self.metrics, worker, &plan);
         }
         match &plan.command {
             Command::Wrap(template) => {
