@@ -70,6 +70,23 @@ fn kubernetes_takes_every_object_of_every_shape_with_every_component() {
 }
 
 #[test]
+fn another_name_is_given_by_the_command_of_the_page() {
+    let Some(tools) = tools() else { return };
+    let page = read("config/README.md");
+    let command =
+        page.split("```sh\n").nth(1).and_then(|rest| Some(rest.split_once("\n```")?.0)).expect("a command");
+    let copy = copied();
+    let done = Command::new("sh").args(["-c", command]).current_dir(copy.path()).status().expect("a shell");
+    assert!(done.success(), "{command}");
+    for name in SHAPES {
+        let text = build(tools, &copy.path().join("config/kubernetes").join(name));
+        assert!(text.contains("app.kubernetes.io/name: shop") && !text.contains("legacy-app"), "{name}");
+        // Nothing but the name is another; the hash of the settings in a name goes by their text.
+        assert_eq!(objects(&text).len(), objects(&build(tools, &path("config/kubernetes").join(name))).len());
+    }
+}
+
+#[test]
 fn what_kubernetes_does_not_take_is_seen() {
     let Some(tools) = tools() else { return };
     let texts = texts(tools);
