@@ -1,5 +1,5 @@
-//! What one request costs in allocations, counted over real sockets with everything in one process, and what a
-//! file held in memory takes. Counts are the same on every machine, so a cost that grows is noticed here and not by users.
+//! What one request costs in allocations, counted over real sockets with everything in one process, that this does not
+//! grow with handlers and workers (`e2e scale` measures the same in processor time), and what a file held in memory takes. Counts are the same on every machine, so a cost that grows is noticed here and not by users.
 //!
 //! No harness: nothing else may allocate while it is counted. To add a request, add a line to [`REQUESTS`].
 
@@ -11,10 +11,14 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use compat_proxy::appyaml::StaticOptions;
+use compat_proxy::appyaml::{self, StaticOptions};
+use compat_proxy::balance::{Address, Limits, Pool, Seat};
 use compat_proxy::files::{Coding, FileServer};
+use compat_proxy::route::{Facts, Look, UrlMap};
+use compat_proxy::telemetry::metrics::Metrics;
 use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method};
 use rustix::process::{Signal, getpid, kill_process};
@@ -64,7 +68,15 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == "__guard") {
         return compat_proxy::cli::main(args);
     }
-    let tests: [(&str, fn()); 2] = [
+    let tests: [(&str, fn()); 4] = [
+        (
+            "a_decision_among_200_handlers_costs_what_it_does_among_5",
+            a_decision_among_200_handlers_costs_what_it_does_among_5,
+        ),
+        (
+            "a_place_on_one_of_64_workers_is_taken_and_given_back_without_an_allocation",
+            a_place_on_one_of_64_workers_is_taken_and_given_back_without_an_allocation,
+        ),
         ("a_request_costs_what_it_did", a_request_costs_what_it_did),
         ("a_file_in_memory_takes_what_it_counts_for", a_file_in_memory_takes_what_it_counts_for),
     ];
@@ -179,14 +191,74 @@ fn settle(client: &mut UnixStream, request: &str, status: u16) -> usize {
 fn count(client: &mut UnixStream, request: &str, length: usize) -> f64 {
     const TIMES: u32 = 300;
     let mut answer = vec![0; length];
-    let before = ALLOCATOR.stats();
-    for _ in 0..TIMES {
-        client.write_all(request.as_bytes()).unwrap();
-        client.read_exact(&mut answer).unwrap();
-    }
-    let after = ALLOCATOR.stats();
-    let counted = (after.allocations - before.allocations) + (after.reallocations - before.reallocations);
+    let counted = allocations(|| {
+        for _ in 0..TIMES {
+            client.write_all(request.as_bytes()).unwrap();
+            client.read_exact(&mut answer).unwrap();
+        }
+    });
     f64::from(u32::try_from(counted).unwrap()) / f64::from(TIMES)
+}
+
+/// Allocations, one made larger among them, of what `work` does.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATOR.stats();
+    work();
+    let after = ALLOCATOR.stats();
+    (after.allocations - before.allocations) + (after.reallocations - before.reallocations)
+}
+
+/// Handlers of every kind, more than one app.yaml may have (100).
+fn map(count: usize) -> UrlMap {
+    let part = |numbers: std::ops::Range<usize>| {
+        let mut text = "runtime: python27\nthreadsafe: true\nhandlers:\n".to_owned();
+        for number in numbers {
+            text += &match number % 3 {
+                0 => format!("- url: /static{number}\n  static_dir: static/{number}\n"),
+                1 => format!("- url: /page{number}/(\\d+)/?\n  script: page{number}.app\n"),
+                _ => format!("- url: /admin{number}/.*\n  script: admin.app\n  login: admin\n"),
+            };
+        }
+        appyaml::load(Path::new("app.yaml"), &mut |_| Ok(text.as_bytes().to_vec())).app.unwrap()
+    };
+    let mut app = part(0..count.min(100));
+    (100..count).step_by(100).for_each(|first| app.handlers.extend(part(first..count).handlers));
+    UrlMap::compile(&app).unwrap()
+}
+
+fn a_decision_among_200_handlers_costs_what_it_does_among_5() {
+    let counted = |count: usize, path: &str| {
+        let map = map(count);
+        let facts = Facts { https: true, path: path.as_bytes(), query: None };
+        let decide = || drop(map.decide(&facts, &mut |_, _| Look::Found(())));
+        // The first one makes room for the automaton's states.
+        decide();
+        allocations(decide)
+    };
+    for (first, last) in [
+        ("/static0/a.css", "/static198/a.css"),
+        ("/page1/7", "/page199/7"),
+        ("/admin2/", "/admin197/"),
+        ("/none", "/none"),
+    ] {
+        let [few, many] = [counted(5, first), counted(200, last)];
+        println!("{few:>8} and {many} allocations: {first} of 5 handlers, {last} of 200");
+        assert_eq!(few, many, "{first} and {last}");
+    }
+}
+
+fn a_place_on_one_of_64_workers_is_taken_and_given_back_without_an_allocation() {
+    for workers in [1, 64] {
+        let limits = Limits { concurrency: 2, queue_depth: 1, queue_timeout: Duration::from_secs(1) };
+        let pool = Pool::new(limits, Arc::new(Metrics::new().unwrap()));
+        for slot in 0..workers {
+            let address = Address::Tcp(([127, 0, 0, 1], 8000).into());
+            pool.admit(Arc::new(Seat::new(slot, slot as u64, address, None)));
+        }
+        let lease = || drop(pool.try_lease(None).unwrap());
+        lease();
+        assert_eq!(allocations(|| (0..1000).for_each(|_| lease())), 0, "{workers} workers");
+    }
 }
 
 fn a_file_in_memory_takes_what_it_counts_for() {

@@ -58,7 +58,7 @@ pub struct Exported {
 pub enum ExportError {
     /// `--name` is no name of a Service.
     #[error(
-        "`--name {0}` cannot be a Service's name: write 1 to {most} small letters, digits and `-`, a letter first and no `-` last",
+        "`--name {0}` cannot be a Service's name: write 1 to {most} small letters, digits and `-`, a letter first and no `-` last, and neither `default` nor `kubernetes`, which are there already",
         most = name::MOST
     )]
     Name(String),
@@ -97,7 +97,7 @@ pub fn kubernetes(request: &Request<'_>) -> Result<Exported, ExportError> {
     let name = match request.name {
         Some(given) if name::is_good(given) => given.to_owned(),
         Some(given) => return Err(ExportError::Name(given.to_owned())),
-        None => name::of(&request.app.service, request.app_dir),
+        None => name::of(&request.app.service, request.app_dir, &mut remarks),
     };
     let size = size::of(request, &mut remarks);
     let variables = variables::of(&request.app.env_variables, &name, &mut remarks);

@@ -144,7 +144,8 @@ fn arguments(named: &Named<'_>) -> Vec<String> {
         arguments.push(format!("--health-path={path}"));
     }
     arguments.push(APP_DIR.to_owned());
-    arguments
+    // The kubelet puts variables for `$(NAME)`, and makes one `$` of two.
+    arguments.iter().map(|argument| argument.replace('$', "$$")).collect()
 }
 
 fn threads(named: &Named<'_>) -> usize {

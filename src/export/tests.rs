@@ -193,3 +193,14 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(exported(PYTHON, &["--proxy-image=a b"]), Err(ExportError::Image { .. })));
     assert!(matches!(exported(PYTHON, &["--upstream=127.0.0.1:1"]), Err(ExportError::Attached)));
 }
+
+#[test]
+fn the_kubelet_leaves_the_command_as_it_was_typed() {
+    let typed = "--upstream-cmd=sh -c 'exec srv --bind $(HOST):{port} $$(PID) ${X} $'";
+    let (objects, _) = exported(PYTHON, &[typed]).unwrap();
+    let args = container(&objects)["args"].as_array().unwrap();
+    let command =
+        args.iter().filter_map(Value::as_str).find(|arg| arg.starts_with("--upstream-cmd")).unwrap();
+    assert!(!command.replace("$$", "").contains('$'), "{command}");
+    assert_eq!(command.replace("$$", "$"), typed);
+}

@@ -110,6 +110,7 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
 
     let metrics = Arc::new(Metrics::new().map_err(|error| system("metrics")(io::Error::other(error)))?);
     let log = voice::start(&settings, &prepared.planned.plan, &metrics);
+    let _written = Written(log.clone());
     count_panics(&metrics);
     tell(&settings, &prepared.reading, &prepared.planned);
     // Held to the end: the running workers use the files in it.
@@ -159,7 +160,6 @@ pub fn serve(app_dir: &Path, flags: &Options, terminal: bool) -> Result<u8, Star
     metrics.lifecycle("stopped");
     let code = drain.exit_code();
     info!(code, "stopped");
-    log.flush(Duration::from_secs(1));
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
@@ -321,6 +321,15 @@ fn tell(settings: &Settings, reading: &Reading, planned: &Planned) {
         info!(
             "threadsafe: false is ignored, as the python-compat runtime did; --threadsafe enforce sends one request at a time to each worker"
         );
+    }
+}
+
+/// However it ends, by an error or a panic too: what was logged is written before the process is gone.
+struct Written(Log);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.0.flush(Duration::from_secs(1));
     }
 }
 

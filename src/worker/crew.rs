@@ -156,13 +156,13 @@ impl Crew {
                 self.ended(id, how);
             }
             // One that is leaving has its own deadlines.
-            What::Hung(what) if post.slot.state == State::Ready => {
+            What::Hung(why, what) if post.slot.state == State::Ready => {
                 count("hung");
                 warn!(worker = post.worker, pid = post.pid(), %what, "worker hangs: replacing it");
-                (post.last, post.why) = (what.into(), Why::Unhealthy);
+                (post.last, post.why) = (what.into(), why);
                 self.feed(id, Event::Hung);
             }
-            What::Hung(_) => {}
+            What::Hung(..) => {}
             What::Dismissed => self.terminate(id),
             What::Worn(why) => self.wear(id, why),
             What::Slot(event) => self.feed(id, event),

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::balance::{Address, Pipes, Seat};
+use crate::telemetry::metrics::Metrics;
 
 use super::command::Template;
 use super::crew::Crew;
@@ -26,6 +27,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between the first of them.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
+/// The series of a slot, at zero.
+pub(super) fn announce(metrics: &Metrics, worker: usize, plan: &Plan) {
+    let wraps = matches!(plan.command, Command::Wrap(_));
+    let reasons = Why::ALL.map(Why::word);
+    metrics.begin_worker(worker, if wraps { &reasons } else { &[] });
+}
+
 impl Crew {
     /// Starts the process of a post, or begins to look at its upstream.
     pub(super) fn start(&mut self, id: u64) {
@@ -37,9 +45,7 @@ impl Crew {
         let starts = self.starts.entry(worker).or_default();
         *starts += 1;
         if *starts == 1 {
-            let wraps = matches!(plan.command, Command::Wrap(_));
-            let reasons = Why::ALL.map(Why::word);
-            self.metrics.begin_worker(worker, if wraps { &reasons } else { &[] });
+            announce(&self.metrics, worker, &plan);
         }
         match &plan.command {
             Command::Wrap(template) => {
@@ -197,7 +203,8 @@ impl Crew {
         if let Some(pid) = post.pid() {
             let (seat, plan) = (Arc::clone(&seat), Arc::clone(&plan));
             self.task(id, async move {
-                What::Hung(pulse::until_hung(seat, pid, plan.pulse.clone(), plan.silence).await)
+                let (why, what) = pulse::until_hung(seat, pid, plan.pulse.clone(), plan.silence).await;
+                What::Hung(why, what)
             });
         }
         if let Command::Attach(upstreams) = &plan.command {

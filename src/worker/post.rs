@@ -35,19 +35,23 @@ pub(super) enum Why {
     MaxRequests,
     MaxLifetime,
     MaxRss,
+    /// It refused connections, or was stopped.
     Unhealthy,
+    /// It answered nobody for longer than a request may take.
+    Deadline,
     Reload,
     Scale,
 }
 
 impl Why {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Initial,
         Self::Crash,
         Self::MaxRequests,
         Self::MaxLifetime,
         Self::MaxRss,
         Self::Unhealthy,
+        Self::Deadline,
         Self::Reload,
         Self::Scale,
     ];
@@ -60,6 +64,7 @@ impl Why {
             Self::MaxLifetime => "max_lifetime",
             Self::MaxRss => "max_rss",
             Self::Unhealthy => "unhealthy",
+            Self::Deadline => "deadline",
             Self::Reload => "reload",
             Self::Scale => "scale",
         }
@@ -85,8 +90,8 @@ pub(super) enum What {
     Ended(Result<std::process::ExitStatus, String>),
     /// It was asked to stop, and has answered or had its time.
     Dismissed,
-    /// It was ready and does not answer any more.
-    Hung(String),
+    /// It was ready and does not answer any more: why the next one is started, and what is wrong.
+    Hung(Why, String),
     /// It should be replaced.
     Worn(Why),
     /// Straight to the table.

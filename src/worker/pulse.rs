@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::balance::Seat;
 
+use super::post::Why;
 use super::probe::{self, Request};
 use super::process;
 
@@ -33,8 +34,14 @@ enum Proof {
     Refuses,
 }
 
-/// Resolves with what is wrong when the worker hangs. Until then it tells the seat whether it is silent.
-pub(super) async fn until_hung(seat: Arc<Seat>, pid: u32, question: Request, longest: Duration) -> String {
+/// Resolves with what is wrong when the worker hangs, and why the next one is started. Until then it tells the seat
+/// whether it is silent.
+pub(super) async fn until_hung(
+    seat: Arc<Seat>,
+    pid: u32,
+    question: Request,
+    longest: Duration,
+) -> (Why, String) {
     let mut since = None;
     loop {
         sleep(LOOK).await;
@@ -59,15 +66,16 @@ pub(super) async fn until_hung(seat: Arc<Seat>, pid: u32, question: Request, lon
         match proof {
             // One that finishes what it holds, and then ends by itself, is let finish.
             Proof::Refuses if seat.in_flight() == 0 => {
-                return "it runs, but accepts no connection".to_owned();
+                return (Why::Unhealthy, "it runs, but accepts no connection".to_owned());
             }
             Proof::Silent if process::is_any_stopped(pid) => {
-                return "it was stopped by a signal and did not go on".to_owned();
+                return (Why::Unhealthy, "it was stopped by a signal and did not go on".to_owned());
             }
             _ if began.elapsed() > longest + LOOK && !seat.has_moved() => {
                 process::ask_where(pid);
                 sleep(LAST_LOOK).await;
-                return format!("it has answered nothing for {} s", began.elapsed().as_secs());
+                let what = format!("it has answered nothing for {} s", began.elapsed().as_secs());
+                return (Why::Deadline, what);
             }
             _ => {}
         }

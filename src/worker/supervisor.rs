@@ -14,6 +14,7 @@ use crate::drain::Stage;
 use crate::telemetry::metrics::Metrics;
 
 use super::crew::Crew;
+use super::launch::announce;
 use super::place::Places;
 use super::post::News;
 use super::status::{Board, RollRequest};
@@ -50,6 +51,8 @@ pub fn supervisor(
     if let Command::Wrap(template) = &plan.command {
         places.prepare(template)?;
     }
+    // Before anybody can ask for them.
+    (0..plan.slots()).for_each(|worker| announce(&metrics, worker, &plan));
     let board = Arc::new(Board::default());
     let (sender, rolls) = mpsc::unbounded_channel();
     let handle = Handle { board: Arc::clone(&board), rolls: sender };

@@ -8,6 +8,10 @@ use crate::harness::fleet::{Worker, fleet, fleet_on_sockets, send_signal, worker
 use crate::harness::load::{Ask, Load};
 use crate::harness::{App, Proxy, wait_for};
 
+fn replaced_for_silence(proxy: &Proxy) -> f64 {
+    proxy.metric_sum("compat_proxy_worker_starts_total", &["reason=\"deadline\""])
+}
+
 /// Waits until another process serves in the slot of `old`; returns how long that took.
 fn wait_replaced(proxy: &Proxy, old: &Worker) -> Duration {
     let began = Instant::now();
@@ -48,7 +52,7 @@ fn a_stopped_worker_is_out_of_rotation_within_ten_seconds_and_no_get_fails() {
     println!("SIGSTOP of one of two: out of rotation after {took:?}, replaced after {replaced:?}; {report}");
     report.expect_all_good(&proxy);
     assert!(took < Duration::from_secs(10), "{took:?}");
-    assert!((replaced_for_health(&proxy) - 1.0).abs() < 0.5);
+    assert!((replaced_for_health(&proxy) - 1.0).abs() < 0.5 && replaced_for_silence(&proxy) < 0.5);
     assert!(proxy.output().contains("stopped by a signal"), "{}", proxy.output());
 }
 
@@ -120,6 +124,7 @@ fn one_that_hangs_in_the_launcher_tells_where_before_it_is_killed() {
     wait_replaced(&proxy, &before);
 
     println!("a hanging app under the launcher: replaced after {:?}", began.elapsed());
+    assert!((replaced_for_silence(&proxy) - 1.0).abs() < 0.5 && replaced_for_health(&proxy) < 0.5);
     wait_for("it told where", || proxy.output().contains("gone_round_in_circles"), || proxy.output());
     assert_eq!(proxy.get("/").text(), "ok");
 }
@@ -174,6 +179,6 @@ fn one_that_is_only_busy_is_never_touched() {
     assert_eq!(up.response_to("POST").unwrap().text().len(), 22);
     for (proxy, before) in [&slow, &drips].into_iter().zip(&before) {
         assert_eq!(&proxy.wait_workers(2), before, "{}", proxy.output());
-        assert!(replaced_for_health(proxy) < 0.5);
+        assert!(replaced_for_health(proxy) + replaced_for_silence(proxy) < 0.5);
     }
 }

@@ -41,5 +41,6 @@ mod readings;
 mod recycle;
 mod reload;
 mod routing;
+mod scale;
 mod verbosity;
 mod workers;

@@ -198,6 +198,23 @@ fn every_query_selects_something_in_a_real_scrape() {
 }
 
 #[test]
+fn every_family_has_a_panel() {
+    let metrics = compat_proxy::telemetry::metrics::Metrics::new().expect("the families");
+    let mut asked = BTreeSet::new();
+    for (name, board) in boards() {
+        for (_, expression, _) in expressions(&name, &board) {
+            asked.extend(selectors(&expression).into_iter().map(|selector| selector.metric));
+        }
+    }
+    let shown = |name: &str| {
+        ["", "_bucket", "_count", "_sum"].iter().any(|end| asked.contains(&format!("{name}{end}")))
+    };
+    let families = metrics.families().iter().map(|family| family.name.as_str());
+    let missing: Vec<&str> = families.filter(|name| !shown(name)).collect();
+    assert!(missing.is_empty(), "nobody sees {missing:?}");
+}
+
+#[test]
 fn variables_ask_for_series_and_labels_that_exist() {
     let query = Regex::new(r"^label_values\((\w+)(\{.*\})?, (\w+)\)$").expect("a pattern");
     for (name, board) in boards() {

@@ -57,6 +57,8 @@ fn whole(name: &str, yaml: &str) -> Whole {
     let objects = objects(yaml);
     let found = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
     let words = strings(&found["spec"]["template"]["spec"]["containers"][0]["args"]);
+    // As the kubelet reads them.
+    let words = words.iter().map(|word| word.replace("$$", "$")).collect::<Vec<_>>();
     let Ok(Parsed::Run { options, app_dir }) =
         Cli::read(std::iter::once("compat-proxy".to_owned()).chain(words.clone()))
     else {

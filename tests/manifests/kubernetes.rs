@@ -70,6 +70,23 @@ fn kubernetes_takes_every_object_of_every_shape_with_every_component() {
 }
 
 #[test]
+fn another_name_is_given_by_the_command_of_the_page() {
+    let Some(tools) = tools() else { return };
+    let page = read("config/README.md");
+    let command =
+        page.split("```sh\n").nth(1).and_then(|rest| Some(rest.split_once("\n```")?.0)).expect("a command");
+    let copy = copied();
+    let done = Command::new("sh").args(["-c", command]).current_dir(copy.path()).status().expect("a shell");
+    assert!(done.success(), "{command}");
+    for name in SHAPES {
+        let text = build(tools, &copy.path().join("config/kubernetes").join(name));
+        assert!(text.contains("app.kubernetes.io/name: shop") && !text.contains("legacy-app"), "{name}");
+        // Nothing but the name is another; the hash of the settings in a name goes by their text.
+        assert_eq!(objects(&text).len(), objects(&build(tools, &path("config/kubernetes").join(name))).len());
+    }
+}
+
+#[test]
 fn what_kubernetes_does_not_take_is_seen() {
     let Some(tools) = tools() else { return };
     let texts = texts(tools);
@@ -186,7 +203,17 @@ fn the_sidecar_and_the_app_share_the_socket_and_the_files() {
         let upstream = attach.settings.upstream.value.first().expect("an upstream").to_string();
         let socket = upstream.strip_prefix("unix:").expect("a unix socket");
         let app = items(&attach.pod()["containers"]).next().expect("the app");
-        assert!(strings(&app["command"]).contains(&format!("--bind=unix:{socket}")));
+        let command = strings(&app["command"]);
+        assert!(command.contains(&format!("--bind=unix:{socket}")));
+        let number = |flag: &str| {
+            let number = command.iter().find_map(|word| word.strip_prefix(flag)?.parse::<u32>().ok());
+            number.unwrap_or_else(|| panic!("no {flag} in {command:?}"))
+        };
+        let answered = number("--workers=") * number("--threads=");
+        assert_eq!(
+            attach.settings.concurrency.value, answered,
+            "places nobody gets, or requests that wait in the app"
+        );
         let folder = Path::new(socket).parent().expect("a folder").to_string_lossy().into_owned();
         let volume = |container: &Value, path: &str| {
             items(&container["volumeMounts"])

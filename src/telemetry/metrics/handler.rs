@@ -71,7 +71,7 @@ impl HandlerKind {
             Self::Script => &[200, 302, 404, 500, 502, 503, 504],
             Self::StaticDir | Self::StaticFiles => &[200, 304, 404],
             Self::Blocked | Self::Unmatched => &[404],
-            Self::Internal => &[200, 302, 400],
+            Self::Internal => &[200, 302, 400, 405, 408, 413, 414, 431, 501],
         }
     }
 }

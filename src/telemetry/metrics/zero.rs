@@ -54,6 +54,7 @@ impl Metrics {
         for result in failures.iter().chain(&["ok"]) {
             self.worker_health_checks.with_label_values(&[worker.as_str(), result]);
         }
+        self.worker_ready.with_label_values(&[&worker]);
         self.worker_in_flight.with_label_values(&[&worker]);
         for reason in reasons {
             self.worker_starts.with_label_values(&[worker.as_str(), reason]);

@@ -42,6 +42,27 @@ async fn a_command_without_placeholders_listens_on_the_port_it_is_told() {
     fleet.stop().await;
 }
 
+/// A scrape may come before any process was started.
+#[tokio::test]
+async fn every_slot_has_its_series_before_anything_runs() {
+    let series = |text: &str| -> Vec<String> {
+        let lines =
+            text.lines().filter(|line| line.contains("worker=\"")).filter_map(|line| line.rsplit_once(' '));
+        lines.map(|(name, _)| name.to_owned()).collect()
+    };
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let limits = Limits { concurrency: 4, queue_depth: 100, queue_timeout: LONG };
+    let pool = Pool::new(limits, Arc::clone(&metrics));
+    let surroundings = Surroundings { sink: Arc::new(|_| ()), guard: None, reap: false, private: Vec::new() };
+    let _made = supervisor(app(), pool, Arc::clone(&metrics), surroundings).expect("a private directory");
+    let before = series(&metrics.text().expect("text"));
+    let fleet = Fleet::of(app());
+    fleet.all_ready(2).await;
+    assert!(before.len() > 40, "{before:?}");
+    assert_eq!(before, series(&fleet.metrics.text().expect("text")));
+    fleet.stop().await;
+}
+
 #[tokio::test]
 async fn a_killed_worker_is_out_of_the_pool_at_once_and_replaced() {
     let fleet = Fleet::of(app());
