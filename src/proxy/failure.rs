@@ -7,6 +7,7 @@
 //! | the same, any other method | no | 502 |
 //! | the worker was silent too long | no | 504 |
 //! | queue full, or waited too long | no | 503, `Retry-After` |
+//! | no descriptor is left for a connection | no | 503, `Retry-After` |
 //! | the client was silent or slow for too long, or left | no | 408, or nothing (499 in the log) |
 
 use std::future::Future;
@@ -18,6 +19,7 @@ use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorSource, ErrorType};
+use rustix::io::Errno;
 use tracing::debug;
 
 use super::Exchange;
@@ -123,6 +125,19 @@ pub(super) fn unreachable(exchange: &mut Exchange, mut error: Box<Error>) -> Box
     exchange.refused = true;
     error.set_retry(exchange.again.is_some());
     error
+}
+
+/// Whether a worker could not be reached for want of descriptors of our own: it says nothing about the worker, and to wait
+/// for its turn again would not help.
+pub(super) fn is_ours(error: &std::io::Error) -> bool {
+    let ours = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| ours.contains(&code))
+}
+
+/// The answer then.
+pub(super) fn no_descriptor(exchange: &mut Exchange) -> Box<Error> {
+    exchange.reason = Some(Reason::ConnectionLimit);
+    Error::explain(ErrorType::HTTPStatus(503), "no descriptor is left for a connection to a worker")
 }
 
 /// Whether the app may be asked twice for one request of a client (RFC 9110, section 9.2.1).

@@ -52,6 +52,9 @@ impl Gateway {
                     head.advance(sent);
                     stream
                 }
+                Err(error) if failure::is_ours(&error) => {
+                    return Err(failure::no_descriptor(exchange));
+                }
                 Err(error) => {
                     let error = Error::because(ErrorType::ConnectError, "connecting to a worker", error);
                     return Err(failure::unreachable(exchange, error.into_up()));
