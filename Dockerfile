@@ -18,7 +18,7 @@ COPY Cargo.toml Cargo.lock ./
 RUN install -d src \
  && touch src/lib.rs \
  && echo 'fn main() {}' > src/main.rs \
- && cargo build --profile dist --locked --lib --bins --target "$(rustc --print host-tuple)" \
+ && cargo build --release --locked --lib --bins --target "$(rustc --print host-tuple)" \
  && rm -r src
 COPY src src
 COPY LICENSE ./
@@ -26,8 +26,8 @@ ARG REVISION=unknown
 # Cargo goes by times, and those of a checkout may be older than the empty program.
 RUN target="$(rustc --print host-tuple)" \
  && touch src/lib.rs src/main.rs \
- && COMPAT_PROXY_REVISION="$REVISION" cargo build --profile dist --locked --lib --bins --target "$target" \
- && install -D -m 755 "target/$target/dist/compat-proxy" /image/compat-proxy \
+ && COMPAT_PROXY_REVISION="$REVISION" cargo build --release --locked --lib --bins --target "$target" \
+ && install -D -m 755 "target/$target/release/compat-proxy" /image/compat-proxy \
  && install -D -m 644 LICENSE /image/LICENSE
 # An empty image has neither a directory for sockets nor a place to mount the app.
 RUN install -d -m 1777 /image/tmp \

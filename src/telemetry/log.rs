@@ -3,6 +3,7 @@
 //! A line is handed to a `super::outlet`; no request or worker waits for the reader of our output.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
@@ -51,6 +52,9 @@ pub enum Access {
     /// Those answered 500 or above.
     Errors,
 }
+
+/// Bytes of room for an access line that each thread keeps.
+const LINE_KEPT: usize = 4096;
 
 /// The log; cheap to clone.
 #[derive(Debug, Clone)]
@@ -133,9 +137,15 @@ impl Log {
 
     /// Writes the line of one answered request.
     pub fn request(&self, record: &Record<'_>) {
-        let mut buffer = Vec::with_capacity(768);
-        access::line(&mut buffer, &self.format, SystemTime::now(), record);
-        self.out.send(Kind::Access, buffer);
+        thread_local! {
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        LINE.with_borrow_mut(|buffer| {
+            buffer.clear();
+            buffer.shrink_to(LINE_KEPT);
+            access::line(buffer, &self.format, SystemTime::now(), record);
+            self.out.send(Kind::Access, buffer);
+        });
     }
 
     /// Writes what a worker printed, tagged with the worker.
@@ -145,7 +155,7 @@ impl Log {
         let text = hidden.as_ref().map_or(Cow::Borrowed(printed.text), |values| values.hide(printed.text));
         printed::entry(&mut buffer, &self.format, &Printed { text: &text, ..*printed });
         let writer = if printed.stream == Stream::Stdout { &self.out } else { &self.err };
-        writer.send(Kind::Worker, buffer);
+        writer.send(Kind::Worker, &buffer);
     }
 
     /// Waits until what was handed over is written, at most `limit`.
@@ -175,7 +185,7 @@ impl Write for Events {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         let hidden = self.hidden.load();
         let shown = hidden.as_ref().map_or(Cow::Borrowed(line), |values| values.hide(line));
-        self.outlet.send(Kind::Event, shown.into_owned());
+        self.outlet.send(Kind::Event, &shown);
         Ok(line.len())
     }
 

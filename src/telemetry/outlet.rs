@@ -4,10 +4,8 @@
 //! waits. What a line says is not known here.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,14 +13,14 @@ use rustix::io::Errno;
 
 use super::metrics::Metrics;
 
-/// Lines that may wait; beyond it lines are dropped.
+/// Lines that may wait; beyond it lines are dropped. As many may be on their way out.
 const WAITING_LINES: usize = 16_384;
 /// Bytes of them.
-const WAITING_BYTES: usize = 16 << 20;
+const WAITING_BYTES: usize = 8 << 20;
 /// How long the writer gathers lines after the first one.
 const GATHER: Duration = Duration::from_millis(5);
-/// The writer gathers lines up to this many bytes before it writes.
-const BATCH_BYTES: usize = 64 * 1024;
+/// Room for lines that is kept when they are written.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// Where lines go.
 #[derive(Debug, Clone, Copy)]
@@ -43,118 +41,147 @@ impl Kind {
     const WORDS: [&str; 3] = ["access", "events", "workers"];
 }
 
-enum Message {
-    Line(Kind, Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
 /// The sending end.
 #[derive(Debug, Clone)]
 pub(super) struct Outlet {
-    sender: SyncSender<Message>,
-    /// Bytes that wait.
-    waiting: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     dropped: [IntCounter; 3],
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to write, or to say about it.
+    work: Condvar,
+    /// Something was written.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    batch: Batch,
+    /// The writer waits to be woken: only then is it, for that is a system call.
+    idle: bool,
+    /// There is no writer.
+    closed: bool,
+    /// Flushes asked for, and those that were done.
+    asked: u64,
+    done: u64,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Lines are appended whole: a panic elsewhere leaves the queue in order.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Outlet {
     pub(super) fn start(target: Target, metrics: &Metrics) -> Self {
-        let (sender, receiver) = sync_channel(WAITING_LINES);
-        let waiting = Arc::new(AtomicUsize::new(0));
         let dropped = Kind::WORDS.map(|word| metrics.log_dropped.with_label_values(&[word]));
         let name = match target {
             Target::Stdout => "log-stdout",
             Target::Stderr => "log-stderr",
         };
-        let (held, lost) = (Arc::clone(&waiting), dropped.clone());
-        // Without a thread the queue is closed and every line counts as dropped.
-        let _ = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || write_lines(&receiver, target, &held, &lost));
-        Self { sender, waiting, dropped }
+        let shared = Arc::new(Shared::default());
+        let (queue, lost) = (Arc::clone(&shared), dropped.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        // Without a thread every line counts as dropped.
+        shared.queue().closed = thread.spawn(move || write_lines(&queue, target, &lost)).is_err();
+        Self { shared, dropped }
     }
 
     /// Hands a line over, or drops it.
-    pub(super) fn send(&self, kind: Kind, line: Vec<u8>) {
-        let bytes = line.len();
-        let fits = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES;
-        if !fits || self.sender.try_send(Message::Line(kind, line)).is_err() {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn send(&self, kind: Kind, line: &[u8]) {
+        let mut queue = self.shared.queue();
+        let full = queue.batch.lines.len() >= WAITING_LINES
+            || queue.batch.bytes.len() + line.len() > WAITING_BYTES
+            || queue.closed;
+        if full {
+            drop(queue);
             self.dropped[kind as usize].inc();
+            return;
+        }
+        queue.batch.add(kind, line);
+        let idle = std::mem::take(&mut queue.idle);
+        drop(queue);
+        if idle {
+            self.shared.work.notify_one();
         }
     }
 
     /// Waits until what was handed over is written, at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
-        let (done, wait) = sync_channel(1);
-        if self.sender.try_send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(limit);
+        let until = Instant::now() + limit;
+        let mut queue = self.shared.queue();
+        queue.asked += 1;
+        let mine = queue.asked;
+        self.shared.work.notify_one();
+        while queue.done < mine && !queue.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue =
+                self.shared.written.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
 /// Lines that are written together.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
     /// Where each line ends, and what it is of.
     lines: Vec<(usize, Kind)>,
-    /// The last line of the batch before went out in part.
-    torn: bool,
 }
 
 impl Batch {
     fn add(&mut self, kind: Kind, line: &[u8]) {
-        if std::mem::take(&mut self.torn) {
-            self.bytes.push(b'\n');
-        }
         self.bytes.extend_from_slice(line);
         self.lines.push((self.bytes.len(), kind));
     }
 
-    /// Writes it, and counts the lines that did not go out whole: they are gone.
-    fn write(&mut self, to: impl AsFd, dropped: &[IntCounter; 3]) {
-        let written = write_all(to, &self.bytes);
+    /// Writes it, and counts the lines that did not go out whole: they are gone. `torn`: the last line of the batch before
+    /// went out in part.
+    fn write(&mut self, to: impl AsFd, torn: &mut bool, dropped: &[IntCounter; 3]) {
+        let whole = !*torn || write_all(&to, b"\n") == 1;
+        let written = if whole { write_all(&to, &self.bytes) } else { 0 };
         for (_, kind) in self.lines.iter().filter(|(end, _)| *end > written) {
             dropped[*kind as usize].inc();
         }
-        self.torn = written > 0 && written < self.bytes.len();
+        if whole {
+            let at_end = self.lines.iter().any(|(end, _)| *end == written);
+            *torn = written > 0 && !at_end;
+        }
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
         self.lines.clear();
     }
 }
 
-fn write_lines(
-    receiver: &Receiver<Message>,
-    target: Target,
-    waiting: &AtomicUsize,
-    dropped: &[IntCounter; 3],
-) {
-    let mut batch = Batch::default();
-    while let Ok(first) = receiver.recv() {
-        let mut flushed = Vec::new();
-        let mut next = Some(first);
-        // Asleep here, it need not be woken for each line: that would cost every request a system call.
-        if matches!(next, Some(Message::Line(..))) {
-            std::thread::sleep(GATHER);
+fn write_lines(shared: &Shared, target: Target, dropped: &[IntCounter; 3]) {
+    let (mut batch, mut torn) = (Batch::default(), false);
+    loop {
+        let mut queue = shared.queue();
+        while queue.batch.lines.is_empty() && queue.asked == queue.done {
+            queue.idle = true;
+            queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        while let Some(message) = next {
-            match message {
-                Message::Line(kind, line) => {
-                    waiting.fetch_sub(line.len(), Ordering::Relaxed);
-                    batch.add(kind, &line);
-                }
-                Message::Flush(done) => flushed.push(done),
-            }
-            next = if batch.bytes.len() < BATCH_BYTES { receiver.try_recv().ok() } else { None };
+        queue.idle = false;
+        if queue.asked == queue.done {
+            // Not idle now, it is not woken for each line: that would cost every request a system call.
+            queue = shared.work.wait_timeout(queue, GATHER).unwrap_or_else(PoisonError::into_inner).0;
         }
+        let asked = queue.asked;
+        std::mem::swap(&mut batch, &mut queue.batch);
+        drop(queue);
         match target {
-            Target::Stdout => batch.write(std::io::stdout(), dropped),
-            Target::Stderr => batch.write(std::io::stderr(), dropped),
+            Target::Stdout => batch.write(std::io::stdout(), &mut torn, dropped),
+            Target::Stderr => batch.write(std::io::stderr(), &mut torn, dropped),
         }
-        for done in flushed {
-            let _ = done.try_send(());
-        }
+        shared.queue().done = asked;
+        shared.written.notify_all();
     }
 }
 
@@ -196,25 +223,60 @@ mod tests {
         batch.add(Kind::Access, b"one\n");
         batch.add(Kind::Access, b"two\n");
         batch.add(Kind::Worker, b"three\n");
-        batch.write(&full, &dropped);
+        let mut torn = false;
+        batch.write(&full, &mut torn, &dropped);
         assert_eq!(counts(&dropped), [2, 0, 1]);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         batch.add(Kind::Event, b"four\n");
-        batch.write(&writer, &dropped);
+        batch.write(&writer, &mut torn, &dropped);
         assert_eq!(counts(&dropped), [2, 1, 1]);
+        assert!(!torn);
     }
 
     #[test]
     fn a_line_cut_in_half_does_not_spoil_the_next() {
         let dropped = Kind::WORDS.map(|word| IntCounter::new(word, "lines").unwrap());
-        let mut batch = Batch { torn: true, ..Batch::default() };
+        let (mut batch, mut torn) = (Batch::default(), true);
         batch.add(Kind::Access, b"whole\n");
-        assert_eq!(batch.bytes, b"\nwhole\n");
         let (mut reader, writer) = std::io::pipe().unwrap();
-        batch.write(&writer, &dropped);
+        batch.write(&writer, &mut torn, &dropped);
+        assert!(!torn);
         drop(writer);
         assert_eq!(std::io::read_to_string(&mut reader).unwrap(), "\nwhole\n");
         assert_eq!(counts(&dropped), [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_was_handed_over_before_a_flush_is_written_after_it_by_many_threads_at_once() {
+        let metrics = Metrics::new().unwrap();
+        let outlet = Outlet::start(Target::Stderr, &metrics);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        outlet.send(Kind::Event, b"");
+                        outlet.flush(Duration::from_secs(10));
+                        assert!(outlet.shared.queue().done > 0);
+                    }
+                });
+            }
+        });
+        let queue = outlet.shared.queue();
+        assert!(queue.batch.lines.is_empty() && queue.done == queue.asked);
+        assert_eq!(counts(&outlet.dropped), [0, 0, 0]);
+    }
+
+    #[test]
+    fn without_a_writer_lines_are_dropped_once_there_is_no_room() {
+        let dropped = Kind::WORDS.map(|word| IntCounter::new(word, "lines").unwrap());
+        let outlet = Outlet { shared: Arc::new(Shared::default()), dropped };
+        for _ in 0..WAITING_LINES + 7 {
+            outlet.send(Kind::Access, b"line\n");
+        }
+        outlet.send(Kind::Worker, &vec![b'x'; WAITING_BYTES]);
+        assert_eq!(counts(&outlet.dropped), [7, 0, 1]);
+        outlet.shared.queue().closed = true;
+        outlet.flush(Duration::from_secs(60));
     }
 }

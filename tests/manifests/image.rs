@@ -67,8 +67,8 @@ fn the_image_holds_one_binary_and_runs_it_as_nobody_special() {
         "a changed source would build every dependency again"
     );
     for (at, needed) in [
-        (dependencies, "--profile dist --locked --lib --bins --target"),
-        (program, "--profile dist --locked --lib --bins --target"),
+        (dependencies, "--release --locked --lib --bins --target"),
+        (program, "--release --locked --lib --bins --target"),
         (program, "/image/compat-proxy"),
         (program, "/image/LICENSE"),
     ] {
