@@ -1,6 +1,7 @@
 //! One request and its response, from head to record: what pingora carries from phase to phase. Whatever must
 //! be given back (the worker's place, the drain's latch, the gauge) is given back by dropping it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -205,10 +206,12 @@ impl Exchange {
         if !log.wants(status) || (is_success(status) && self.is_probe(request)) {
             return;
         }
-        let raw = String::from_utf8_lossy(request.raw_path());
-        let (path, query) = match raw.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (raw.as_ref(), None),
+        let raw = request.raw_path();
+        // Nearly always it is plain text; the way for the rest costs more.
+        let raw = std::str::from_utf8(raw).map_or_else(|_| String::from_utf8_lossy(raw), Cow::Borrowed);
+        let (path, query) = match raw.bytes().position(|byte| byte == b'?') {
+            Some(end) => (&raw[..end], Some(&raw[end + 1..])),
+            None => (&*raw, None),
         };
         log.request(&Record {
             method: request.method.as_str(),

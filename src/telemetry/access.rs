@@ -10,6 +10,7 @@ use serde::Serializer as _;
 use crate::secrets;
 
 use super::log::Format;
+use super::stamp;
 use super::{Origin, Record};
 
 /// Back to the terminal's own colour.
@@ -68,7 +69,9 @@ fn millis(buffer: &mut Vec<u8>, duration: Duration) {
 /// outside goes through serde_json.
 fn json(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>) -> std::io::Result<()> {
     buffer.extend_from_slice(b"{\"ts\":");
-    write!(buffer, "\"{}\"", humantime::format_rfc3339_millis(now))?;
+    buffer.push(b'"');
+    stamp::append(buffer, now);
+    buffer.push(b'"');
     key!(buffer, "level");
     word(buffer, level(record));
     key!(buffer, "msg");
@@ -180,7 +183,9 @@ fn gcp(
     };
     let Record { method, path, status, host, scheme, .. } = record;
     let (mark, query) = record.query.map_or(("", ""), |query| ("?", query));
-    write!(buffer, "{{\"severity\":\"{severity}\",\"time\":\"{}\"", humantime::format_rfc3339_millis(now))?;
+    write!(buffer, "{{\"severity\":\"{severity}\",\"time\":\"")?;
+    stamp::append(buffer, now);
+    buffer.push(b'"');
     key!(buffer, "message");
     quoted(buffer, format_args!("{method} {path}{mark}{query} {status}"))?;
     key!(buffer, "httpRequest");
@@ -257,7 +262,8 @@ fn text(buffer: &mut Vec<u8>, now: SystemTime, record: &Record<'_>, colour: bool
         400.. => ("\x1b[33m", RESET),
         _ => ("\x1b[32m", RESET),
     };
-    write!(buffer, "{} {on}{status:>5}{off} {method:<4} ", humantime::format_rfc3339_millis(now))?;
+    stamp::append(buffer, now);
+    write!(buffer, " {on}{status:>5}{off} {method:<4} ")?;
     // Pingora accepts only printable bytes and UTF-8 here, but a terminal must never be steered by a path.
     write!(buffer, "{}", path.escape_debug())?;
     if let Some(query) = record.query {

@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 mod outlet;
 mod printed;
+mod stamp;
 mod verbosity;
 
 use std::time::Duration;

@@ -122,8 +122,7 @@ impl Outlet {
             if left.is_zero() {
                 return;
             }
-            queue =
-                self.shared.written.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.shared.written.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
