@@ -266,6 +266,22 @@ fn a_directory_swapped_for_a_link_while_looking_never_leads_outside() {
 }
 
 #[test]
+fn a_link_to_a_file_as_if_it_were_a_directory_leads_nowhere() {
+    let tree = Tree::new();
+    for (name, target) in [("slash", "x/"), ("dot", "x/."), ("up", "x/../x"), ("twice", ".//x")] {
+        tree.link(&format!("a/{name}"), target);
+    }
+    for resolver in RESOLVERS {
+        let root = tree.root(resolver);
+        for (name, expected) in
+            [("slash", "R-MISSING"), ("dot", "R-MISSING"), ("up", "R-MISSING"), ("twice", "ok")]
+        {
+            assert_eq!(verdict(&root, &format!("a/{name}")), expected, "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_file_swapped_for_a_link_while_looking_never_leads_outside() {
     let tree = Tree::new();
     tree.link("swap", "../outside/x");

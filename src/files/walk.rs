@@ -39,6 +39,10 @@ fn walk(root: BorrowedFd<'_>, rel: &Path, flags: OFlags) -> Result<OwnedFd, Errn
     push(&mut rest, rel.as_os_str())?;
     let mut links = 0;
     while let Some(name) = rest.pop() {
+        // It says nothing but that what stands before it is a directory: a file with something behind it is refused below.
+        if name == "." || name.is_empty() {
+            continue;
+        }
         if name == ".." {
             dirs.pop().ok_or(Errno::XDEV)?;
             continue;
@@ -81,8 +85,6 @@ fn push(rest: &mut Vec<OsString>, path: &OsStr) -> Result<(), Errno> {
         return Err(Errno::XDEV);
     }
     let components = bytes.split(|&byte| byte == b'/').rev();
-    rest.extend(
-        components.filter(|name| !matches!(name, [] | [b'.'])).map(|name| OsString::from_vec(name.to_vec())),
-    );
+    rest.extend(components.map(|name| OsString::from_vec(name.to_vec())));
     Ok(())
 }
