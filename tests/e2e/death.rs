@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::harness::fleet::{cpu_time, fleet, send_signal, workers_of};
 use crate::harness::load::{Ask, Load};
@@ -82,10 +81,7 @@ fn no_post_is_ever_run_twice_and_only_those_in_flight_fail() {
     let different: BTreeSet<_> = ran.lines().collect();
     println!("kill -9, mixed: {} POSTs ran, {} of them once; {report}", ran.lines().count(), different.len());
     assert_eq!(ran.lines().count(), different.len(), "a POST ran twice");
-    // Of an answer that had begun when its worker was killed the rest is nowhere to be had; the log tells of each.
-    let cut = |line: &&Value| line["status"] == 200 && line["reason"] == "upstream_reset";
-    let cut = proxy.access().iter().filter(cut).count();
-    assert!(report.wrong.is_empty() && report.lost.len() <= cut, "{cut} cut: {report}\n{}", proxy.output());
+    report.expect_only_cut(&proxy);
     let failed = report.with_status(502);
     assert_eq!(report.with_status(200) + failed, report.total(), "{report}");
     assert!(failed <= 9 * 8, "more than the victims held: {report}");

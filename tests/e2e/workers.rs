@@ -283,7 +283,7 @@ mod death {
 
         let report = load.stop();
         println!("kill -9, mixed: {report}");
-        report.expect_none_lost(&proxy);
+        report.expect_only_cut(&proxy);
         let failed = report.with_status(502);
         assert_eq!(report.with_status(200) + failed, report.total(), "{report}");
         assert!(failed <= 4 * 8, "more than the victims held: {report}");

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{Proxy, wait_for};
 
 /// No answer may take longer.
@@ -175,6 +177,15 @@ impl Report {
     pub fn expect_none_lost(&self, proxy: &Proxy) {
         assert!(self.lost.is_empty() && self.wrong.is_empty(), "{self}\n{}", proxy.output());
         assert!(self.total() > 0, "there was no load: {self}");
+    }
+
+    /// As [`Report::expect_none_lost`], but for answers that had begun when their worker was killed: the rest of one is nowhere
+    /// to be had, and the log tells of each.
+    pub fn expect_only_cut(&self, proxy: &Proxy) {
+        let cut = |line: &&Value| line["status"] == 200 && line["reason"] == "upstream_reset";
+        let cut = proxy.access().iter().filter(cut).count();
+        let none_lost = self.wrong.is_empty() && self.lost.len() <= cut;
+        assert!(none_lost && self.total() > 0, "{cut} cut: {self}\n{}", proxy.output());
     }
 
     fn add(&mut self, other: Self) {
