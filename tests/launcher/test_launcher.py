@@ -341,6 +341,13 @@ class Worker(object):
     def json(self, *args, **options):
         return json.loads(self.ask(*args, **options)[2].decode("utf-8"))
 
+    def another_than(self, pid):
+        """Whether another process answers by now."""
+        try:
+            return self.json("/pid") != pid
+        except (OSError, http.client.HTTPException):
+            return False
+
     def raw(self, data):
         """The bytes that answer these bytes, until the launcher closes."""
         with self.connect() as sock:
@@ -922,6 +929,8 @@ class Gunicorn(object):
         held.join()
         self.assertLess(time.time() - began, 15)
         self.assertNotIn("cannot wait", worker.log())
+        # Told to stop while it starts a successor, gunicorn waits half a minute for one that never heard of it.
+        until(lambda: worker.another_than(pid), "its successor answers")
 
     def test_an_app_is_loaded_in_the_worker_even_if_gunicorn_conf_py_preloads(self):
         source = "import os\nfrom real import answer\nLOADED = os.getpid()\ndef app(environ, start_response):\n" \
@@ -934,13 +943,7 @@ class Gunicorn(object):
         pid = worker.json("/pid")
         self.assertNotEqual(pid, worker.process.pid)
         os.kill(pid, signal.SIGKILL)
-
-        def another():
-            try:
-                return worker.json("/pid") != pid
-            except (OSError, http.client.HTTPException):
-                return False
-        until(another, "another worker")
+        until(lambda: worker.another_than(pid), "another worker")
 
 
 class Source(unittest.TestCase):
